@@ -1,0 +1,88 @@
+"""The chunk list of an index (docs/format.md §7): columns of plain integers, so that millions of rows stay small in memory."""
+
+from __future__ import annotations
+
+from array import array
+
+from torpor.errors import Malformed
+from torpor.format import columns
+from torpor.format.crypto import TAG
+from torpor.format.pack import CHUNKS_MAX
+from torpor.format.version import CHUNK_MAX, CODEC_HOLE, HOLE_MAX, NONE, PACK_MAX, ROWS_MAX
+
+ZERO_ID = bytes(32)
+
+
+class ChunkList:
+    """Rows by place: pack number, chunk number, offset, sealed length, raw length, codec, id."""
+
+    __slots__ = ("codec", "ids", "number", "offset", "pack", "raw", "sealed")
+
+    def __init__(self) -> None:
+        self.pack = array("I")
+        self.number = array("I")
+        self.offset = array("I")
+        self.sealed = array("I")
+        self.raw = array("I")
+        self.codec = array("B")
+        self.ids = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.pack)
+
+    def append(self, pack: int, number: int, offset: int, sealed: int, raw: int, codec: int, id: bytes) -> int:
+        """Add a row; its place is returned."""
+        self.pack.append(pack)
+        self.number.append(number)
+        self.offset.append(offset)
+        self.sealed.append(sealed)
+        self.raw.append(raw)
+        self.codec.append(codec)
+        self.ids += id
+        return len(self.pack) - 1
+
+    def append_hole(self, raw: int) -> int:
+        return self.append(NONE, 0, 0, 0, raw, 0, ZERO_ID)
+
+    def is_hole(self, place: int) -> bool:
+        return self.pack[place] == NONE
+
+    def id(self, place: int) -> bytes:
+        return bytes(self.ids[place * 32 : place * 32 + 32])
+
+    def sections(self) -> list[tuple[int, bytes]]:
+        """(rows, bytes) of each section."""
+        out: list[tuple[int, bytes]] = []
+        for at in range(0, len(self), ROWS_MAX):
+            end = min(len(self), at + ROWS_MAX)
+            ints = [c[at:end] for c in (self.pack, self.number, self.offset, self.sealed, self.raw, self.codec)]
+            out.append((end - at, columns.pack(*ints, self.ids[at * 32 : end * 32])))
+        return out
+
+    def extend(self, rows: int, data: bytes, packs: int) -> None:
+        """Parse one section behind the rows that are here. `packs` is the length of the pack list."""
+        reader = columns.Reader(data, "The index's chunk list")
+        start = len(self)
+        self.pack += reader.ints("I", rows)
+        self.number += reader.ints("I", rows)
+        self.offset += reader.ints("I", rows)
+        self.sealed += reader.ints("I", rows)
+        self.raw += reader.ints("I", rows)
+        self.codec += reader.ints("B", rows)
+        self.ids += reader.blob(rows * 32)
+        reader.end()
+        for i in range(start, start + rows):
+            pack = self.pack[i]
+            if pack == NONE:
+                ok = 1 <= self.raw[i] <= HOLE_MAX and not (self.number[i] or self.offset[i] or self.sealed[i] or self.codec[i])
+            else:
+                ok = (
+                    pack < packs
+                    and self.number[i] < CHUNKS_MAX
+                    and TAG < self.sealed[i] <= CHUNK_MAX + TAG
+                    and 64 <= self.offset[i] <= PACK_MAX - self.sealed[i]
+                    and 1 <= self.raw[i] <= CHUNK_MAX
+                    and self.codec[i] != CODEC_HOLE
+                )
+            if not ok:
+                raise Malformed(f"The index's chunk list has an impossible row ({i}).")

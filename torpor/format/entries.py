@@ -1,0 +1,190 @@
+"""Entry sections of an index (docs/format.md §7): files, directories and links in tree order, as columns."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+
+from torpor.errors import Malformed
+from torpor.format import columns
+from torpor.format.version import NONE
+
+DIRECTORY, FILE, SYMLINK, HARDLINK = 0, 1, 2, 3
+TORN, SPARSE, ATTRIBUTES = 1, 2, 4
+EMPTY, BUNDLED, CHUNKED = 0, 1, 2
+CHUNKER_FIXED, CHUNKER_SAFETENSORS = 1, 2
+
+_ATTRIBUTE = struct.Struct("<HI")
+
+
+class EntryBlock:
+    """Up to 65,536 entries. `base` is the number of the first in the entry list.
+
+    Row `i` has `parent[i]`, `names[i]`, `type[i]`, `mode[i]`, `uid[i]`, `gid[i]`, `mtime[i]` (ns), `size[i]`, `flags[i]`, and in
+    `content[i]` what its type asks for: None; `(chunk, offset, id)` of a bundled file; `(chunker, refs)` of a chunked one;
+    the target (bytes) of a symbolic link; the entry number (int) a hard link points to. `extents` and `attributes` hold, by row, the
+    data extents of sparse files (flat array: offset, length, …) and the encoded attributes.
+    """
+
+    __slots__ = (
+        "attributes", "base", "content", "extents", "flags", "gid", "mode", "mtime", "names", "parent", "size", "type", "uid",
+    )  # fmt: skip
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.parent = array("I")
+        self.names: list[bytes] = []
+        self.type = array("B")
+        self.mode = array("H")
+        self.uid = array("I")
+        self.gid = array("I")
+        self.mtime = array("q")
+        self.size = array("Q")
+        self.flags = array("B")
+        self.content: list[Content] = []
+        self.extents: dict[int, array[int]] = {}
+        self.attributes: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, parent: int, name: bytes, type: int, mode: int, uid: int, gid: int, mtime: int, size: int) -> int:
+        """Append a row without content; its row number in this block is returned."""
+        self.parent.append(parent)
+        self.names.append(name)
+        self.type.append(type)
+        self.mode.append(mode)
+        self.uid.append(uid)
+        self.gid.append(gid)
+        self.mtime.append(mtime)
+        self.size.append(size)
+        self.flags.append(0)
+        self.content.append(None)
+        return len(self.names) - 1
+
+    def encode(self) -> bytes:
+        kinds = array("B", bytes(len(self)))
+        b_chunk, b_offset, b_id = array("I"), array("I"), bytearray()
+        c_count, c_chunker, c_refs = array("I"), array("B"), array("I")
+        s_count, s_extents = array("I"), array("Q")
+        targets: list[bytes] = []
+        links, x_length, x_data = array("I"), array("I"), bytearray()
+        for row, content in enumerate(self.content):
+            kind = self.type[row]
+            if kind == FILE and content is not None:
+                if len(content) == 3:  # type: ignore[arg-type]
+                    kinds[row] = BUNDLED
+                    b_chunk.append(content[0])  # type: ignore[index]
+                    b_offset.append(content[1])  # type: ignore[index]
+                    b_id += content[2]  # type: ignore[index]
+                else:
+                    kinds[row] = CHUNKED
+                    refs: array[int] = content[1]  # type: ignore[index,assignment]
+                    c_count.append(len(refs))
+                    c_chunker.append(content[0])  # type: ignore[index]
+                    c_refs += refs
+            elif kind == SYMLINK:
+                targets.append(content)  # type: ignore[arg-type]
+            elif kind == HARDLINK:
+                links.append(content)  # type: ignore[arg-type]
+        for row in sorted(self.extents):
+            s_count.append(len(self.extents[row]) // 2)
+            s_extents += self.extents[row]
+        for row in sorted(self.attributes):
+            x_length.append(len(self.attributes[row]))
+            x_data += self.attributes[row]
+        return columns.pack(
+            self.parent, *columns.join(self.names), self.type, self.mode, self.uid, self.gid, self.mtime, self.size,
+            self.flags, kinds, b_chunk, b_offset, b_id, c_count, c_chunker, c_refs, s_count, s_extents,
+            *columns.join(targets), links, x_length, x_data,
+        )  # fmt: skip
+
+
+Content = None | tuple[int, int, bytes] | tuple[int, "array[int]"] | bytes | int
+
+
+def decode(base: int, rows: int, data: bytes) -> EntryBlock:
+    """Parse a section. Checks what one section shows alone; `format.tree.TreeCheck` checks order, names and references."""
+    reader = columns.Reader(data, "The index's entry list")
+    block = EntryBlock(base)
+    block.parent = reader.ints("I", rows)
+    block.names = reader.strings(rows)
+    block.type = reader.ints("B", rows)
+    block.mode = reader.ints("H", rows)
+    block.uid, block.gid = reader.ints("I", rows), reader.ints("I", rows)
+    block.mtime, block.size = reader.ints("q", rows), reader.ints("Q", rows)
+    block.flags = reader.ints("B", rows)
+    kinds = reader.ints("B", rows)
+    types = block.type.tobytes()
+    kind_bytes = kinds.tobytes()
+    bundled = kind_bytes.count(BUNDLED)
+    chunked = kind_bytes.count(CHUNKED)
+    b_chunk, b_offset = reader.ints("I", bundled), reader.ints("I", bundled)
+    b_id = bytes(reader.blob(bundled * 32))
+    c_count, c_chunker = reader.ints("I", chunked), reader.ints("B", chunked)
+    c_refs = reader.ints("I", sum(c_count))
+    flags = block.flags.tobytes()
+    sparse = [row for row, flag in enumerate(flags) if flag & SPARSE] if any(flags) else []
+    s_count = reader.ints("I", len(sparse))
+    s_extents = reader.ints("Q", 2 * sum(s_count))
+    targets = reader.strings(types.count(SYMLINK))
+    links = reader.ints("I", types.count(HARDLINK))
+    marked = [row for row, flag in enumerate(flags) if flag & ATTRIBUTES] if any(flags) else []
+    x_data = reader.cut(reader.ints("I", len(marked)))
+    reader.end()
+
+    b = c = r = t = h = 0
+    for type_, kind in zip(types, kind_bytes, strict=True):
+        content: Content = None
+        if type_ == FILE:
+            if kind == BUNDLED:
+                content = (b_chunk[b], b_offset[b], b_id[b * 32 : b * 32 + 32])
+                b += 1
+            elif kind == CHUNKED:
+                content = (c_chunker[c], c_refs[r : r + c_count[c]])
+                r += c_count[c]
+                c += 1
+            elif kind != EMPTY:
+                raise reader.fail("a file has unknown content")
+        elif kind != EMPTY or type_ > HARDLINK:
+            raise reader.fail("an entry has an impossible type")
+        elif type_ == SYMLINK:
+            content = targets[t]
+            t += 1
+        elif type_ == HARDLINK:
+            content = links[h]
+            h += 1
+        block.content.append(content)
+    at = 0
+    for row, count in zip(sparse, s_count, strict=True):
+        block.extents[row] = s_extents[at : at + 2 * count]
+        at += 2 * count
+    block.attributes = dict(zip(marked, x_data, strict=True))
+    return block
+
+
+def encode_attributes(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(_ATTRIBUTE.pack(len(name), len(value)) + name + value for name, value in pairs)
+
+
+def decode_attributes(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(name, value) pairs; only `user.*` and POSIX ACLs are let through, as the format says."""
+    out: list[tuple[bytes, bytes]] = []
+    at = 0
+    while at < len(data):
+        if at + _ATTRIBUTE.size > len(data):
+            raise Malformed("An entry's attributes are cut off.")
+        name_length, value_length = _ATTRIBUTE.unpack_from(data, at)
+        at += _ATTRIBUTE.size
+        name, value = data[at : at + name_length], data[at + name_length : at + name_length + value_length]
+        at += name_length + value_length
+        allowed = name.startswith(b"user.") or name in (b"system.posix_acl_access", b"system.posix_acl_default")
+        if at > len(data) or not allowed or b"\0" in name:
+            raise Malformed("An entry has an impossible attribute.")
+        out.append((name, value))
+    return out
+
+
+def is_root(parent: int) -> bool:
+    return parent == NONE

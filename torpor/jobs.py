@@ -1,0 +1,241 @@
+"""Messages between the control side and a host's engine: the only thing doors, flows and hosts exchange.
+
+A job is one JSON object, its result another; paths and keys are bytes (base64 in JSON). Keys live in `HostKeys` and
+`RestoreKeys` alone, which never print.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from torpor.format.manifest import CodecUse, IndexRef
+
+Codec = Literal["auto", "raw", "zstd", "lz4"]
+Mode = Literal["new", "merge", "replace"]
+Owners = Literal["numbers", "names", "none"]
+
+MEMORY_DEFAULT = 512 * 1024 * 1024
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One storage request. `url` may be `file:///…`; headers may hold a signature, so it is never logged."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} …)"
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What a host may do for one job. `put` and `get` map object names to requests; a template covers all names of its kind.
+
+    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never.
+    """
+
+    put: dict[str, Request] = {}
+    get: dict[str, Request] = {}
+    put_template: Request | None = None
+    get_template: Request | None = None
+    expires: float = 0.0
+
+
+class HostKeys(msgspec.Struct, frozen=True):
+    """For a snapshot: the lineage's id key, the repository's public box key (None: no encryption)."""
+
+    id_key: bytes
+    box: bytes | None
+
+    def __repr__(self) -> str:
+        return "HostKeys(hidden)"
+
+
+class RestoreKeys(msgspec.Struct, frozen=True):
+    """For a restore: the id key, the index's key, and one key a pack, by name."""
+
+    id_key: bytes
+    index_key: bytes
+    packs: dict[str, bytes]
+
+    def __repr__(self) -> str:
+        return "RestoreKeys(hidden)"
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files belong to a workspace."""
+
+    roots: list[bytes]
+    excludes: list[str] = []
+    default_excludes: bool = True
+    one_file_system: bool = True
+
+
+class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
+    """Save `scope` as `snapshot`.
+
+    `state` is the host's folder for records; `allowed` are packs (of `parents` and of this rental's own dead attempts) that are
+    present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted whoever wrote them.
+    """
+
+    repository: str
+    snapshot: str
+    attempt: str
+    lineage: str
+    keys: HostKeys
+    scope: Scope
+    state: bytes
+    grant: Grant
+    allowed: list[str] = []
+    verified: list[str] = []
+    continues: list[str] = []
+    codec: Codec = "auto"
+    level: int = 0
+    compare: bool = False
+    rescan: bool = False
+    memory: int = MEMORY_DEFAULT
+    workers: int = 0
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where root number `root` goes: `path` becomes that root (or, for a file root, the file)."""
+
+    root: int
+    path: bytes
+
+
+class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
+    repository: str
+    snapshot: str
+    lineage: str
+    writer: str
+    index: IndexRef
+    keys: RestoreKeys
+    targets: list[Target]
+    state: bytes
+    grant: Grant
+    mode: Mode = "new"
+    owners: Owners = "numbers"
+    setuid: bool = False
+    dry_run: bool = False
+    memory: int = MEMORY_DEFAULT
+    workers: int = 0
+
+
+class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
+    """The final check: has anything changed since `snapshot`, and is anything open for writing?"""
+
+    snapshot: str
+    scope: Scope
+    state: bytes
+    id_key: bytes
+    ignore: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"CheckJob({self.snapshot})"
+
+
+class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
+    """What does this host remember of the workspace at these roots?"""
+
+    scope: Scope
+    state: bytes
+
+
+Job = SnapshotJob | RestoreJob | CheckJob | ProbeJob
+
+
+class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
+    """`keys`: each writer's data key, sealed to the repository. Sizes in bytes."""
+
+    snapshot: str
+    rental: str
+    index: IndexRef
+    keys: dict[str, bytes]
+    files: int
+    directories: int
+    links: int
+    entries: int
+    raw_bytes: int
+    stored_bytes: int
+    new_bytes: int
+    packs: int
+    chunks: int
+    codecs: dict[str, CodecUse]
+    problems: dict[str, int]
+    problem_paths: list[str]
+    stages: dict[str, float]
+    seconds: float
+    compared: bool
+    read_files: int
+    read_bytes: int
+    versions: dict[str, str]
+    excludes: list[str] = []
+
+
+class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
+    """`fetched_bytes`: read from storage; `written_files`: files whose content was written; `removed`: deleted by `replace`."""
+
+    snapshot: str
+    files: int
+    directories: int
+    links: int
+    raw_bytes: int
+    fetched_bytes: int
+    written_files: int
+    written_bytes: int
+    kept_files: int
+    removed: int
+    requests: int
+    usable_seconds: float
+    seconds: float
+    stages: dict[str, float]
+    notes: list[str] = []
+
+
+class CheckResult(msgspec.Struct, kw_only=True, tag="check"):
+    """`changed`, `open_files`: paths as text; `counts` of all, the lists hold the first 100."""
+
+    snapshot: str
+    rental: str
+    time: float
+    changed: int
+    changed_paths: list[str]
+    open_files: list[str]
+    problems: list[str]
+    seconds: float
+
+
+class ProbeResult(msgspec.Struct, kw_only=True, tag="probe"):
+    """`lineage` and `snapshot` of the record, if there is one; `continues`: own dead attempts whose packs are journaled."""
+
+    rental: str
+    lineage: str | None = None
+    snapshot: str | None = None
+    continues: list[str] = []
+
+
+Result = SnapshotResult | RestoreResult | CheckResult | ProbeResult
+
+_jobs: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
+_results: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
+
+
+def encode(message: Job | Result) -> bytes:
+    return msgspec.json.encode(message)
+
+
+def decode_job(data: bytes) -> Job:
+    return _jobs.decode(data)
+
+
+def decode_result(data: bytes) -> Result:
+    return _results.decode(data)
+
+
+def show_path(path: bytes) -> str:
+    """A path as text for people: undecodable bytes as \\xNN, control characters escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
