@@ -76,7 +76,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     """Save `scope` as `snapshot`.
 
-    `state` is the host's folder for records; `allowed` are packs (of `parents` and of this rental's own dead attempts) that are
+    `state` is the host's folder for records; `allowed` are packs with their sizes (of `parents` and of this rental's own dead attempts) that are
     present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted whoever wrote them.
     """
 
@@ -88,7 +88,7 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     scope: Scope
     state: bytes
     grant: Grant
-    allowed: list[str] = []
+    allowed: dict[str, int] = {}
     verified: list[str] = []
     continues: list[str] = []
     codec: Codec = "auto"

@@ -10,7 +10,7 @@ from torpor.errors import Malformed
 from torpor.format import columns
 from torpor.format.version import NONE
 
-DIRECTORY, FILE, SYMLINK, HARDLINK = 0, 1, 2, 3
+DIRECTORY, FILE, SYMLINK, HARDLINK, ABSENT = 0, 1, 2, 3, 4
 TORN, SPARSE, ATTRIBUTES = 1, 2, 4
 EMPTY, BUNDLED, CHUNKED = 0, 1, 2
 CHUNKER_FIXED, CHUNKER_SAFETENSORS = 1, 2
@@ -147,7 +147,7 @@ def decode(base: int, rows: int, data: bytes) -> EntryBlock:
                 c += 1
             elif kind != EMPTY:
                 raise reader.fail("a file has unknown content")
-        elif kind != EMPTY or type_ > HARDLINK:
+        elif kind != EMPTY or type_ > ABSENT:
             raise reader.fail("an entry has an impossible type")
         elif type_ == SYMLINK:
             content = targets[t]

@@ -69,12 +69,13 @@ class Sections:
         self._writer = writer
         self._sealer = Sealer(key)
 
-    def seal(self, number: int, kind: int, rows: int, raw: bytes) -> tuple[Section, bytes]:
-        if len(raw) > SECTION_MAX:
+    def seal(self, number: int, kind: int, rows: int, raw_length: int, frame: bytes) -> tuple[Section, bytes]:
+        """Seal a section that was compressed to `frame` (`zstd.compress` of its bytes)."""
+        if raw_length > SECTION_MAX:
             raise ValueError("a section is too long")
-        aad = section_aad(self._repository, self._writer, number, kind, rows, len(raw))
-        sealed = self._sealer.seal(number, zstd.compress(raw, 1), aad)
-        return Section(kind, rows, len(sealed), len(raw)), sealed
+        aad = section_aad(self._repository, self._writer, number, kind, rows, raw_length)
+        sealed = self._sealer.seal(number, frame, aad)
+        return Section(kind, rows, len(sealed), raw_length), sealed
 
     def open(self, number: int, section: Section, sealed: bytes | memoryview) -> bytes:
         aad = section_aad(self._repository, self._writer, number, section.kind, section.rows, section.raw)

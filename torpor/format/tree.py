@@ -6,7 +6,7 @@ from array import array
 
 from torpor.errors import Malformed
 from torpor.format.chunks import ChunkList
-from torpor.format.entries import DIRECTORY, FILE, HARDLINK, SPARSE, EntryBlock, decode_attributes
+from torpor.format.entries import DIRECTORY, FILE, HARDLINK, SPARSE, SYMLINK, EntryBlock, decode_attributes
 from torpor.format.version import NONE
 
 NAME_MAX = 255
@@ -66,7 +66,7 @@ class TreeCheck:
                 raise self._fail(number, "it lies too deep")
             self._stack.append([number, None])
             self.directories += 1
-        elif kind != FILE:
+        elif kind in (SYMLINK, HARDLINK):
             self.links += 1
         if kind != FILE and block.size[row]:
             raise self._fail(number, "only files have a size")

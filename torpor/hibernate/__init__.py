@@ -1,0 +1,1 @@
+"""Scan → chunk → compress → seal → pack → upload. `run.py` wires it on one screen."""

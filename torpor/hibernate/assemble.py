@@ -1,0 +1,150 @@
+"""Builds the index and the new stat record as blocks come in, through a spool file: flat memory for any number of files."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import mmap
+import pwd
+import tempfile
+from array import array
+from collections.abc import Callable
+
+from blake3 import blake3
+
+from torpor.format import entries, index, meta, zstd
+from torpor.format.chunks import ChunkList
+from torpor.format.manifest import CodecUse, IndexRef
+from torpor.hibernate.packer import PackList
+from torpor.hibernate.window import Window
+from torpor.workspace.record import Footer, RecordPack, RecordWriter
+
+
+class Assembler:
+    """Takes settled blocks in order; `finish` returns the index object's parts."""
+
+    def __init__(self, sections: index.Sections, record: RecordWriter, chunks: ChunkList, spool: bytes, report: Callable[[bytes, str, str], None]) -> None:
+        self._sections = sections
+        self._record = record
+        self._chunks = chunks
+        self._file = tempfile.TemporaryFile(dir=spool)  # noqa: SIM115 - closed by close
+        self._table: list[index.Section] = []
+        self._absent: set[int] = set()
+        self._live = array("Q")
+        self._report = report
+        self.files = self.directories = self.links = self.entries = 0
+        self.raw_bytes = 0
+
+    def block(self, window: Window) -> None:
+        block = window.block
+        self._count(window)
+        raw = block.encode()
+        frame = zstd.compress(raw)
+        self._add(index.ENTRIES, len(block), len(raw), frame)
+        self._record.block(len(block), len(raw), frame, window.stats)
+
+    def _add(self, kind: int, rows: int, raw: int, frame: bytes) -> None:
+        section, sealed = self._sections.seal(len(self._table), kind, rows, raw, frame)
+        self._table.append(section)
+        self._file.write(sealed)
+
+    def _count(self, window: Window) -> None:
+        block, live = window.block, self._live
+        if len(live) < len(self._chunks):
+            live.extend([0] * (len(self._chunks) - len(live)))
+        self.entries += len(block)
+        for row, kind in enumerate(block.type):
+            content = block.content[row]
+            if kind == entries.FILE:
+                self.files += 1
+                self.raw_bytes += block.size[row]
+                if isinstance(content, tuple):
+                    if len(content) == 3:
+                        live[content[0]] += block.size[row]
+                    else:
+                        for place in content[1]:
+                            live[place] = self._chunks.raw[place]
+            elif kind == entries.DIRECTORY:
+                self.directories += 1
+            elif kind == entries.HARDLINK and content in self._absent:
+                # The file it shares its bytes with could not be saved, so neither can this name of it.
+                block.type[row], block.content[row] = entries.ABSENT, None
+                self._absent.add(block.base + row)
+                self._report(block.names[row], "vanished", "the file it is linked to could not be saved")
+            elif kind == entries.ABSENT:
+                self._absent.add(block.base + row)
+            else:
+                self.links += 1
+
+    def finish(self, about: meta.Meta, problems: list[meta.Problem], packs: list[index.Pack]) -> bytes:
+        """Add the remaining sections; the head is returned."""
+        for rows, raw in self._chunks.sections():
+            self._add(index.CHUNKS, rows, len(raw), zstd.compress(raw))
+        if problems:
+            data = meta.encode(problems)
+            self._add(index.PROBLEMS, len(problems), len(data), zstd.compress(data))
+        data = meta.encode(about)
+        self._add(index.META, 1, len(data), zstd.compress(data))
+        self._file.flush()
+        return index.encode_head(self._table, packs)
+
+    def put(self, name: str, head: bytes, put: Callable[[str, list[memoryview], bytes], object]) -> IndexRef:
+        """Send the object; what the manifest must say of it is returned."""
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as body:
+            view = memoryview(body)
+            sha, whole = hashlib.sha256(head), blake3(head)
+            sha.update(view)
+            whole.update(view)
+            put(name, [memoryview(head), view], whole.digest())
+            size = len(head) + len(view)
+            view.release()
+        return IndexRef(name, size, sha.hexdigest(), len(head), hashlib.sha256(head).hexdigest())
+
+    def keep_record(self, footer: Footer, packs: PackList, trusted: bytes) -> None:
+        """Put the stat record in place, with how much of each pack is live."""
+        chunks, live = self._chunks, self._live
+        totals = [0] * len(packs.packs)
+        for place in range(len(chunks)):
+            if not chunks.is_hole(place) and place < len(live):
+                part = min(1.0, live[place] / chunks.raw[place])
+                totals[chunks.pack[place]] += int(chunks.sealed[place] * part)
+        footer.packs = [
+            RecordPack(pack.name, pack.size, pack.blake3, pack.salt, totals[number]) for number, pack in enumerate(packs.complete())
+        ]
+        footer.raw_bytes = self.raw_bytes
+        self._record.finish(footer, chunks, trusted)
+
+    def close(self) -> None:
+        self._record.abandon()
+        self._file.close()
+
+
+def codec_use(chunks: ChunkList, name_of: Callable[[int], str]) -> tuple[dict[str, CodecUse], int]:
+    """The codec mix of all chunks that are not holes, and their sealed bytes."""
+    use: dict[int, CodecUse] = {}
+    total = 0
+    for place in range(len(chunks)):
+        if not chunks.is_hole(place):
+            entry = use.setdefault(chunks.codec[place], CodecUse())
+            entry.chunks += 1
+            entry.raw_bytes += chunks.raw[place]
+            entry.coded_bytes += chunks.sealed[place]
+            total += chunks.sealed[place]
+    return {name_of(codec): entry for codec, entry in sorted(use.items())}, total
+
+
+def owner_names(users: set[int], groups: set[int]) -> tuple[dict[str, str], dict[str, str]]:
+    """Names beside numbers, where this machine knows them."""
+    found_users: dict[str, str] = {}
+    found_groups: dict[str, str] = {}
+    for uid in sorted(users):
+        try:
+            found_users[str(uid)] = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            continue
+    for gid in sorted(groups):
+        try:
+            found_groups[str(gid)] = grp.getgrgid(gid).gr_name
+        except KeyError:
+            continue
+    return found_users, found_groups

@@ -1,0 +1,229 @@
+"""A snapshot on one screen: walk beside the record → read → compress → seal → pack → put → index."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torpor import __version__
+from torpor.codecs.table import by_id
+from torpor.errors import Interrupted
+from torpor.events import Listener, Progress
+from torpor.format import crypto, index, meta, names
+from torpor.format.chunks import ChunkList
+from torpor.hibernate.assemble import Assembler, codec_use, owner_names
+from torpor.hibernate.collect import Collector
+from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
+from torpor.hibernate.packer import OpenPack, Packer, PackList
+from torpor.hibernate.tools import Shared, Worker
+from torpor.jobs import SnapshotJob, SnapshotResult, show_path
+from torpor.plan import limits
+from torpor.storage.transfer import Transfer
+from torpor.workspace import excludes, journal, record, system
+from torpor.workspace.crew import Crew, Stop
+from torpor.workspace.state import State, workspace_id
+
+if TYPE_CHECKING:
+    from torpor.workspace.record import Record
+
+
+def run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
+    """Save the job's workspace. Raises `TorporError`; what reached the store by then is journaled and used by the next run."""
+    began = time.monotonic()
+    progress = Progress(listen)
+    system.raise_file_limit()
+    system.keep_heap()
+    for root in job.scope.roots:
+        if os.path.exists(root):
+            system.syncfs(root)
+    engine = _Engine(job, progress)
+    try:
+        return engine.snapshot(began)
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise engine.salvage(error) from None
+    finally:
+        engine.close()
+
+
+@dataclass
+class _Sent:
+    objects: int = 0
+    bytes: int = 0
+
+
+class _Engine:
+    """Wires the parts of one snapshot and takes them apart again."""
+
+    def __init__(self, job: SnapshotJob, progress: Progress) -> None:
+        self._job = job
+        self._progress = progress
+        self._state = State(job.state)
+        self._rental = self._state.rental()
+        self._workspace = workspace_id(job.scope.roots)
+        self._stop = Stop()
+        self._transfer = Transfer(job.grant)
+        self._sent = _Sent()
+        fit = limits.plan(job.memory, system.cores(), job.workers)
+
+        data_key = secrets.token_bytes(32)
+        self._writer = names.writer(job.snapshot, job.attempt)
+        info = crypto.data_key_info(job.repository, self._writer)
+        self._keys = {self._writer: crypto.box_seal(job.keys.box, data_key, info)}
+        self._chunks, self._packs = ChunkList(), PackList()
+        self._packer = Packer(
+            job.repository, job.snapshot, job.attempt, data_key, self._chunks, self._packs, fit.arenas, self._stop, self._full
+        )
+        self._record = self._open_record()
+        self._carrier: Carrier | None = None
+        dedupe = self._dedupe()
+        head = journal.Head(job.snapshot, self._writer, job.lineage, job.repository, self._keys[self._writer])
+        folder = self._state.journals(self._workspace)
+        self._journal = journal.Journal(os.path.join(folder, f"{job.snapshot}-{job.attempt}".encode()), head)
+        self._shared = Shared(
+            id_key=job.keys.id_key, packer=self._packer, dedupe=dedupe, progress=progress, policy=job.codec, level=job.level, compare=job.compare
+        )
+        self._writer_record = record.RecordWriter(self._state.record(self._workspace))
+        self._assembler = Assembler(
+            index.Sections(job.repository, self._writer, crypto.index_key(data_key, self._writer)),
+            self._writer_record,
+            self._chunks,
+            os.path.dirname(self._journal.path),
+            self._shared.report,
+        )
+        self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
+        self._uploads = Crew("upload", fit.transfers, fit.arenas, self._stop)
+
+    def _open_record(self) -> Record | None:
+        found = record.open_record(self._state.record(self._workspace))
+        if found is not None and (self._job.rescan or found.footer.lineage != self._job.lineage or found.footer.rental != self._rental):
+            found.close()
+            return None
+        return found
+
+    def _dedupe(self) -> Dedupe:
+        job, lock = self._job, self._packer.lock
+        dedupe = Dedupe(lock)
+        journals: list[list[journal.JournalPack]] = []
+        for snapshot, path in self._state.unfinished(self._workspace):
+            found = journal.read(path)
+            if found is None or snapshot not in job.continues or found[0].lineage != job.lineage:
+                os.unlink(path)
+                continue
+            self._keys[found[0].writer] = found[0].sealed_key
+            journals.append(found[1])
+        if journals:
+            stored, table = from_journals(journals)
+            dedupe.use(lambda: table, Carrier(stored, self._chunks, self._packs, job.allowed, set(), lock))
+        if self._record is not None:
+            old = self._record
+            self._carrier = Carrier(from_record(old), self._chunks, self._packs, job.allowed, set(job.verified), lock)
+            dedupe.use(lambda: ids_of(old), self._carrier)
+        return dedupe
+
+    def snapshot(self, began: float) -> SnapshotResult:
+        job, progress, shared = self._job, self._progress, self._shared
+        progress.stage("upload")
+        roots = [os.path.abspath(root) for root in job.scope.roots]
+        root_names = meta.root_names(roots)
+        stable = all(system.stable_inodes(root) for root in roots if os.path.exists(root))
+        collector = Collector(
+            job.scope, root_names, shared, self._crew, self._record, self._carrier, stable, self._assembler.block
+        )
+        collector.run()
+        self._crew.finish()
+        progress.end("read")
+        self._packer.flush()
+        self._uploads.finish()
+        progress.end("compress")
+        problems = [p for p in shared.problems if p.kind != "mount"]
+        used = [*job.scope.excludes, *(excludes.DEFAULTS if job.scope.default_excludes else ())]
+        users, groups = owner_names(collector.users, collector.groups)
+        kinds = ["directory" if os.path.isdir(root) else "file" for root in roots]
+        described = [meta.Root(name, path, kind) for name, path, kind in zip(root_names, roots, kinds, strict=True)]
+        about = meta.Meta(job.snapshot, described, users, groups, used)
+        head = self._assembler.finish(about, shared.problems, self._packs.complete())
+        ref = self._assembler.put(names.index(job.snapshot, job.attempt), head, self._transfer.put)
+        self._transfer.sync([ref.name])
+        self._sent.bytes += ref.size
+        progress.stage("upload").add(ref.size)
+        progress.end("upload")
+        footer = record.Footer(
+            lineage=job.lineage, snapshot=job.snapshot, rental=self._rental, roots=roots, stable_inodes=stable
+        )
+        self._assembler.keep_record(footer, self._packs, b"\1" * len(self._chunks))
+        mix, sealed = codec_use(self._chunks, lambda codec: by_id(codec).name)
+        assembler = self._assembler
+        return SnapshotResult(
+            snapshot=job.snapshot, rental=self._rental, index=ref, keys=self._needed_keys(),
+            files=assembler.files, directories=assembler.directories, links=assembler.links, entries=assembler.entries,
+            raw_bytes=assembler.raw_bytes, stored_bytes=sealed + ref.size, new_bytes=self._sent.bytes,
+            packs=len(self._packs.packs), chunks=len(self._chunks), codecs=mix,
+            problems=_counts(problems), problem_paths=[f"{p.kind}: {show_path(p.path)}" for p in problems[:1000]],
+            stages=progress.busy(), seconds=round(time.monotonic() - began, 3), compared=job.compare,
+            read_files=shared.read_files, read_bytes=shared.read_bytes,
+            versions={"torpor": __version__, "python": platform.python_version(), "system": platform.platform(terse=True)},
+            excludes=used,
+        )  # fmt: skip
+
+    def _needed_keys(self) -> dict[str, bytes]:
+        """Sealed data keys of this attempt, and of the dead ones whose packs are named."""
+        needed = {names.writer_of(pack.name) for pack in self._packs.complete()} | {self._writer}
+        return {writer: key for writer, key in self._keys.items() if writer in needed}
+
+    def _full(self, pack: OpenPack) -> None:
+        """A pack is complete: hand it to an uploader."""
+        self._progress.stage("upload").expect(pack.used)
+        self._uploads.put(lambda _: self._upload(pack))
+
+    def _upload(self, pack: OpenPack) -> None:
+        from blake3 import blake3
+
+        began = time.perf_counter()
+        whole = pack.finish(self._job.repository)
+        digest = blake3(whole).digest()
+        info = self._transfer.put(pack.name, [whole], digest)
+        with self._packer.lock:
+            entry = index.Pack(pack.name, len(whole), digest, pack.salt, index.DIGESTS[info.digest_kind], info.digest)
+            self._packs.done(pack.number, entry)
+            self._journal.pack(
+                journal.JournalPack(pack.name, len(whole), digest, pack.salt, pack.rows_bytes(), bytes(pack.slices))
+            )
+            self._sent.objects += 1
+            self._sent.bytes += len(whole)
+        self._packer.arenas.give(pack.arena)
+        self._progress.stage("upload").add(len(whole), time.perf_counter() - began)
+
+    def salvage(self, error: BaseException) -> Interrupted:
+        """Finish what is in hand and tell what is kept. A second interruption ends at once."""
+        if self._stop.cause is None:
+            self._crew.call_off()
+            self._packer.flush()
+            self._uploads.finish()
+        del error
+        mib = self._sent.bytes / 1048576
+        return Interrupted(
+            "The snapshot was interrupted.",
+            safe=f"{mib:.1f} MiB in {self._sent.objects} packs are in the store and are not sent again; earlier snapshots are untouched.",
+            remedy="Run the same command again to go on from here.",
+        )
+
+    def close(self) -> None:
+        self._stop.fail(RuntimeError("the job is over"))
+        self._crew.call_off()
+        self._uploads.call_off()
+        self._assembler.close()
+        self._journal.close()
+        if self._record is not None:
+            self._record.close()
+        self._transfer.close()
+
+
+def _counts(problems: list[meta.Problem]) -> dict[str, int]:
+    counts = {"unreadable": 0, "vanished": 0, "torn": 0, "special": 0}
+    for problem in problems:
+        counts[problem.kind] += 1
+    return counts

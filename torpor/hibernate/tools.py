@@ -1,0 +1,106 @@
+"""What every worker of a snapshot shares, and what each has of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from torpor.codecs.base import Scratch
+from torpor.codecs.table import by_id
+from torpor.errors import Damaged
+from torpor.events import Progress
+from torpor.format.meta import Problem
+from torpor.format.version import CHUNK_MAX
+from torpor.hibernate.dedupe import Dedupe
+from torpor.hibernate.packer import Packer
+
+if TYPE_CHECKING:
+    from torpor.codecs.choose import Chooser
+
+@dataclass
+class Shared:
+    """One snapshot job's engine room."""
+
+    id_key: bytes
+    packer: Packer
+    dedupe: Dedupe
+    progress: Progress
+    policy: str
+    level: int
+    compare: bool
+    problems: list[Problem] = field(default_factory=list)
+    read_files: int = 0
+    read_bytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    started_reading: bool = False
+
+    def report(self, path: bytes, kind: str, detail: str = "") -> None:
+        self.problems.append(Problem(path, kind, detail))
+
+    def first_byte(self) -> None:
+        """Tell the listener, once, that reading has begun."""
+        if not self.started_reading:
+            self.started_reading = True
+            self.progress.moment("first_byte")
+
+    def count_read(self, files: int, size: int) -> None:
+        with self.lock:
+            self.read_files += files
+            self.read_bytes += size
+
+    def hash(self, data: memoryview | bytes) -> bytes:
+        return blake3(data, key=self.id_key).digest()
+
+
+class Worker:
+    """One thread's buffers: raw bytes as read, and codec scratch. Made once, reused for every chunk."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.raw = bytearray(CHUNK_MAX)
+        self.view = memoryview(self.raw)
+        self.scratch = Scratch()
+        self._check: tuple[bytearray, bytearray] | None = None
+
+    def store(
+        self,
+        data: memoryview,
+        id: bytes,
+        kind: int,
+        chooser: Chooser,
+        offset: int | None = None,
+        slices: list[tuple[int, int, bytes]] | None = None,
+    ) -> int:
+        """Compress, seal and pack one chunk of raw bytes; its place in the chunk list is returned.
+
+        `offset`: where the chunk begins in a large file. `slices`: (offset, length, id) of each file in a bundle.
+        """
+        shared = self.shared
+        began = time.perf_counter()
+        codec, hint = chooser.choose(data, offset)
+        coded = codec.encode(data, self.scratch, hint)
+        if coded is None or len(coded) >= len(data):
+            codec, coded = by_id(0), data
+        chooser.outcome(len(data), len(coded))
+        if shared.compare:
+            self._compare(coded, codec.id, len(data), id)
+        place = shared.packer.put(kind, coded, len(data), codec.id, id, slices)
+        shared.progress.stage("compress").add(len(data), time.perf_counter() - began)
+        return place
+
+    def _compare(self, coded: bytes | bytearray | memoryview, codec: int, length: int, id: bytes) -> None:
+        """Decode what was encoded and compare ids: a wrong bit in memory or in a codec is found while the source is there."""
+        if self._check is None:
+            self._check = (bytearray(CHUNK_MAX), bytearray(CHUNK_MAX))
+        out = memoryview(self._check[0])[:length]
+        by_id(codec).decode(memoryview(coded), length, out, self.scratch)
+        if self.shared.hash(out) != id:
+            raise Damaged(
+                "A chunk did not decode to what was encoded: this machine's memory or processor made an error.",
+                safe="Nothing was committed and the source was not touched.",
+                remedy="Run the snapshot again; if it happens again, use --codec raw and look at the machine.",
+            )

@@ -1,0 +1,68 @@
+"""Blocks of entries whose content is still being settled, in order; a block leaves when its last row is settled."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from torpor.format import entries
+from torpor.format.entries import Content, EntryBlock
+from torpor.workspace.record import Stats
+
+
+class Window:
+    """One block under way. Rows are added by the walking thread and settled by any."""
+
+    __slots__ = ("_condition", "block", "closed", "pending", "stats")
+
+    def __init__(self, base: int, condition: threading.Condition) -> None:
+        self.block = EntryBlock(base)
+        self.stats = Stats.empty()
+        self.pending = 0
+        self.closed = False
+        self._condition = condition
+
+    def add(self, parent: int, name: bytes, kind: int, status: os.stat_result, racy: bool, size: int = 0) -> int:
+        row = self.block.add(
+            parent, name, kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, size
+        )
+        self.stats.add(status, racy)
+        return row
+
+    def expect(self) -> None:
+        """One more row will be settled later."""
+        with self._condition:
+            self.pending += 1
+
+    def update(self, row: int, status: os.stat_result, racy: bool, size: int | None = None) -> None:
+        """Take the stat that belongs to the bytes read. `size` is how many were."""
+        block = self.block
+        block.mode[row] = status.st_mode & 0o7777
+        block.uid[row], block.gid[row] = status.st_uid, status.st_gid
+        block.mtime[row] = status.st_mtime_ns
+        block.size[row] = status.st_size if size is None else size
+        self.stats.replace(row, status, racy)
+
+    def flag(self, row: int, flag: int) -> None:
+        self.block.flags[row] |= flag
+
+    def set_attributes(self, row: int, data: bytes) -> None:
+        self.block.attributes[row] = data
+        self.block.flags[row] |= entries.ATTRIBUTES
+
+    def settle(self, row: int, content: Content) -> None:
+        self.block.content[row] = content
+        with self._condition:
+            self.pending -= 1
+            if self.pending == 0:
+                self._condition.notify_all()
+
+    def drop(self, row: int) -> None:
+        """The file is gone or can't be read: its row becomes an absent entry."""
+        block = self.block
+        block.type[row] = entries.ABSENT
+        block.size[row] = 0
+        block.flags[row] = 0
+        block.extents.pop(row, None)
+        block.attributes.pop(row, None)
+        self.settle(row, None)

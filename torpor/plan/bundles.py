@@ -1,0 +1,46 @@
+"""Which small files share a bundle, and which class a file belongs to."""
+
+from __future__ import annotations
+
+import re
+from zlib import crc32
+
+from torpor.format.version import CHUNK_MAX, CLASS_BUNDLE, CLASS_CRITICAL
+
+_FILL = CHUNK_MAX // 2  # a bundle may end from here on
+
+# Small text that a person or a program needs before anything else: code, configuration, notes, scripts.
+_TEXT = re.compile(
+    rb".*\.(py|pyi|ipynb|sh|bash|zsh|toml|ya?ml|jsonl?|cfg|ini|conf|env|txt|md|rst|csv|tsv|c|cc|cpp|h|hpp|cu|cuh|rs|go|jsx?|tsx?"
+    rb"|html?|css|sql|lua|r|jl|java|scala|kt|swift|pl|rb|php|tex|bib|xml|proto|lock|mk|cmake|patch|diff|service|gitignore|dockerignore)\Z"
+    rb"|(Dockerfile|Makefile|Procfile|LICENSE|README|requirements|\.?bashrc|\.?profile|authorized_keys|config|known_hosts)",
+    re.IGNORECASE | re.DOTALL,
+)
+# Folders whose text is somebody else's: packages, caches, object stores. Needed, but not first.
+_HEAVY = frozenset((b"site-packages", b"dist-packages", b"node_modules", b".git", b".cache", b"pkgs", b".venv", b"venv"))
+
+
+def is_heavy(name: bytes) -> bool:
+    """Whether everything below a folder of this name is needed, but not first."""
+    return name in _HEAVY
+
+
+def klass_of(name: bytes, heavy: bool) -> int:
+    """The pack class of a small file from its name, and whether it lies below a heavy folder."""
+    return CLASS_BUNDLE if heavy or not _TEXT.match(name) else CLASS_CRITICAL
+
+
+def klass(path: bytes) -> int:
+    """The pack class of a small file from its path within its root."""
+    *folders, name = path.split(b"/")
+    return klass_of(name, any(map(is_heavy, folders)))
+
+
+def ends_after(path: bytes, size: int, filled: int) -> bool:
+    """Whether a bundle ends behind this file. `filled`: bytes in it, this file's included.
+
+    The choice depends on the path's hash, weighed by size, not on a count: one new file shifts no later end.
+    """
+    if filled < _FILL:
+        return False
+    return crc32(path) * _FILL < max(size, 4096) << 32

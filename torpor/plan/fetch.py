@@ -1,0 +1,73 @@
+"""In which order chunks are fetched, and which of them share a request."""
+
+from __future__ import annotations
+
+from array import array
+from typing import NamedTuple
+
+from torpor.format.chunks import ChunkList
+
+SPAN = 8 * 1024 * 1024  # bytes one request asks for at most, unless a single chunk is larger
+GAP = 128 * 1024  # unneeded bytes between two chunks that are fetched along rather than asked for apart
+
+
+class Piece(NamedTuple):
+    """One chunk of a unit: its place in the chunk list, and which wants it serves (a slice of the sorted wants)."""
+
+    place: int
+    first: int
+    last: int
+
+
+class Unit(NamedTuple):
+    """One request: `length` bytes at `start` of pack number `pack`, for these chunks. `priority`: the pack class they serve."""
+
+    priority: int
+    pack: int
+    start: int
+    length: int
+    pieces: list[Piece]
+
+
+def order(places: array[int], priorities: array[int], chunks: ChunkList) -> list[int]:
+    """The order in which wants are served: by priority, then pack, then place in the pack. Indices into the wants.
+
+    A chunk that several wants share is served once, at its most urgent one.
+    """
+    urgent = bytearray(b"\xff" * len(chunks))
+    for place, priority in zip(places, priorities, strict=True):
+        if priority < urgent[place]:
+            urgent[place] = priority
+    pack, offset = chunks.pack, chunks.offset
+    keys = [urgent[place] << 64 | pack[place] << 32 | offset[place] for place in places]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def units(wanted: list[int], places: array[int], priorities: array[int], chunks: ChunkList) -> list[Unit]:
+    """Requests for wants that stand in `order`."""
+    out: list[Unit] = []
+    at = 0
+    while at < len(wanted):
+        place = places[wanted[at]]
+        end = at
+        priority = 255
+        while end < len(wanted) and places[wanted[end]] == place:
+            priority = min(priority, priorities[wanted[end]])
+            end += 1
+        piece = Piece(place, at, end)
+        pack, start = chunks.pack[place], chunks.offset[place]
+        stop = start + chunks.sealed[place]
+        last = out[-1] if out else None
+        if (
+            last is not None
+            and last.pack == pack
+            and last.priority == priority
+            and 0 <= start - (last.start + last.length) <= GAP
+            and stop - last.start <= SPAN
+        ):
+            last.pieces.append(piece)
+            out[-1] = last._replace(length=stop - last.start)
+        else:
+            out.append(Unit(priority, pack, start, stop - start, [piece]))
+        at = end
+    return out

@@ -1,0 +1,91 @@
+"""Grants as data: how a store writes one, and how a host finds what it may do. Nothing here reads or writes an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from torpor.errors import UsageError
+from torpor.storage.base import PACKS, NotGranted, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torpor.jobs import Grant
+
+Verb = Literal["put", "get"]
+
+# In a template's headers: the beginning that names must have. It is read here and never sent.
+PREFIX_HEADER = "torpor-prefix"
+
+
+class Call(NamedTuple):
+    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret."""
+
+    name: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires: float
+
+    def __repr__(self) -> str:
+        return f"Call({self.method} {self.name})"
+
+
+def below_packs(name: str) -> str:
+    """The name below `packs/` of an object named in full; `UsageError` for any other object, since no host is granted those."""
+    check_name(name)
+    if not name.startswith(PACKS):
+        raise UsageError(f"{name} does not lie under {PACKS}, and nothing else is ever granted to a host.")
+    return name[len(PACKS) :]
+
+
+def put_by_prefix(base: str, prefix: str, expires: float) -> Grant:
+    """A grant to write under `prefix` of a store whose objects have the URLs `<base>/<name>`."""
+    from torpor.jobs import Grant, Request
+
+    below = below_packs(prefix[:-1]) + "/"
+    if not prefix.endswith("/") or below.count("/") != 1:
+        raise UsageError(f"{prefix!a} is not one folder below {PACKS}, such as {PACKS}<snapshot>/.")
+    base = base.rstrip("/")
+    return Grant(put_template=Request("PUT", f"{base}/{PACKS}{{name}}", {PREFIX_HEADER: below}), expires=expires)
+
+
+def get_by_name(base: str, names: Iterable[str], expires: float) -> Grant:
+    """A grant to read just these objects of such a store."""
+    from torpor.jobs import Grant, Request
+
+    base = base.rstrip("/")
+    return Grant(get={below_packs(name): Request("GET", f"{base}/{name}") for name in names}, expires=expires)
+
+
+def join(*grants: Grant) -> Grant:
+    """One grant that allows what each of these does, until the first of them ends."""
+    from torpor.jobs import Grant
+
+    put = [grant.put_template for grant in grants if grant.put_template]
+    get = [grant.get_template for grant in grants if grant.get_template]
+    if len(put) > 1 or len(get) > 1:
+        raise UsageError("Two grants with templates of one kind cannot be joined.")
+    return Grant(
+        put={name: request for grant in grants for name, request in grant.put.items()},
+        get={name: request for grant in grants for name, request in grant.get.items()},
+        put_template=put[0] if put else None,
+        get_template=get[0] if get else None,
+        expires=min((grant.expires for grant in grants if grant.expires), default=0.0),
+    )
+
+
+def find(grant: Grant, verb: Verb, name: str) -> Call:
+    """What the grant allows for `name` (below `packs/`); `NotGranted` if nothing, `BadName` if it is no name."""
+    check_name(name)
+    request = (grant.put if verb == "put" else grant.get).get(name)
+    if request is not None:
+        return Call(name, request.method, request.url, request.headers, grant.expires)
+    template = grant.put_template if verb == "put" else grant.get_template
+    if template is None or not name.startswith(template.headers.get(PREFIX_HEADER, "")):
+        raise NotGranted(
+            f"This job may not {'write' if verb == 'put' else 'read'} {name}.",
+            remedy="Start the job again from the control side, which grants what a job needs.",
+        )
+    headers = {key: value.replace("{name}", name) for key, value in template.headers.items() if key != PREFIX_HEADER}
+    return Call(name, template.method, template.url.replace("{name}", name), headers, grant.expires)

@@ -1,0 +1,62 @@
+"""The stores there are, one row a URL scheme. A store's module, and what it needs, is imported when a URL asks for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from torpor.errors import MissingDependency, UsageError
+
+if TYPE_CHECKING:
+    from torpor.storage.base import Store
+
+
+class Row(NamedTuple):
+    """`store` is a class with `from_url`. `extra` is the optional dependency group of torpor that its module imports, if any."""
+
+    module: str
+    store: str
+    example: str
+    extra: str = ""
+
+
+ROWS = {
+    "file": Row("torpor.storage.local", "LocalStore", "file:///path, or a bare path"),
+    "memory": Row("torpor.storage.memory", "MemoryStore", "memory:"),
+}
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def open_store(url: str) -> Store:
+    """The store at a URL, or in the folder of a bare path (`~` is the home folder). Nothing is created before the first `put`.
+
+    `UsageError` for a URL that no row takes, `MissingDependency` with the install line if the row's extra is not installed.
+    """
+    if not url:
+        raise UsageError("The storage URL is empty.", remedy=_remedy())
+    found = _SCHEME.match(url)
+    if found is None:
+        from torpor.storage.urls import file_url
+
+        return open_store(file_url(os.path.abspath(os.path.expanduser(url))))
+    scheme = found[1].lower()
+    row = ROWS.get(scheme)
+    if row is None:
+        raise UsageError(f"There is no storage of the kind {scheme}:.", remedy=_remedy())
+    try:
+        module = import_module(row.module)
+    except ModuleNotFoundError as error:
+        if not row.extra or (error.name or "").partition(".")[0] == "torpor":
+            raise
+        raise MissingDependency(
+            f"Storage at {scheme}: needs the package {error.name}.", remedy=f'Run: pip install "torpor[{row.extra}]"'
+        ) from error
+    store: Store = getattr(module, row.store).from_url(scheme + url[len(scheme) :])
+    return store
+
+
+def _remedy() -> str:
+    return f"Write one of: {'; '.join(row.example for row in ROWS.values())}."

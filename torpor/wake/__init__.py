@@ -1,0 +1,1 @@
+"""Locate → download → open → decompress → write. `run.py` wires it on one screen."""

@@ -1,0 +1,151 @@
+"""What comes after the bytes: links, folders' metadata, and with --replace the removal of what the snapshot does not hold."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+
+from torpor.format import entries
+from torpor.format.version import NONE
+from torpor.wake.files import Kept, folder_in_the_way, remove_tree
+from torpor.wake.folders import Folders
+from torpor.wake.metadata import Metadata
+from torpor.wake.survey import Survey
+from torpor.workspace.excludes import Excludes
+
+
+class Finisher:
+    """Runs on the job's own thread (and links once on the thread that wrote the last small file)."""
+
+    def __init__(self, survey: Survey, targets: dict[int, bytes], metadata: Metadata, kept: Kept, replace: bool) -> None:
+        self._survey = survey
+        self._targets = targets
+        self._metadata = metadata
+        self._kept = kept
+        self._replace = replace
+
+    def folders(self) -> None:
+        """Make every directory, 0700 for now; in a target that holds files, what is no directory gives way."""
+        handles = Folders(self._survey, self._targets)
+        try:
+            for number, (parent, name) in self._survey.folders.items():
+                if parent == NONE:
+                    continue
+                handle = handles.fd(parent)
+                try:
+                    os.mkdir(name, 0o700, dir_fd=handle)
+                except FileExistsError:
+                    if stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                        continue
+                    os.unlink(name, dir_fd=handle)
+                    os.mkdir(name, 0o700, dir_fd=handle)
+                del number
+        finally:
+            handles.close()
+
+    def symlinks(self) -> None:
+        handles = Folders(self._survey, self._targets)
+        try:
+            for number in self._survey.symlinks:
+                block, row = self._survey.index.at(number)
+                handle, name = handles.place(block.parent[row], block.names[row], number)
+                target = block.content[row]
+                assert isinstance(target, bytes)
+                try:
+                    os.symlink(target, name, dir_fd=handle)
+                except FileExistsError:
+                    self._replace_link(handle, name, target)
+                self._metadata.link(handle, name, block, row)
+        finally:
+            handles.close()
+
+    def _replace_link(self, handle: int, name: bytes, target: bytes) -> None:
+        status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode) and os.readlink(name, dir_fd=handle) == target:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            if not self._replace:
+                raise folder_in_the_way(name)
+            remove_tree(handle, name)
+        temporary = b".torpor-tmp-" + secrets.token_hex(8).encode()
+        os.symlink(target, temporary, dir_fd=handle)
+        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+
+    def hardlinks(self) -> None:
+        """Link names to files that were written. Changing a file's link count changes its ctime, so its stat is taken again."""
+        handles, sources = Folders(self._survey, self._targets), Folders(self._survey, self._targets)
+        try:
+            for number, first in zip(self._survey.hardlinks, self._survey.hardlink_targets, strict=True):
+                block, row = self._survey.index.at(number)
+                handle, name = handles.place(block.parent[row], block.names[row], number)
+                there, at = self._survey.index.at(first)
+                source, old = sources.place(there.parent[at], there.names[at], first)
+                self._link(source, old, handle, name)
+                fd = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+                try:
+                    self._kept.note(first, fd)
+                finally:
+                    os.close(fd)
+        finally:
+            handles.close()
+            sources.close()
+
+    def _link(self, source: int, old: bytes, handle: int, name: bytes) -> None:
+        try:
+            os.link(old, name, src_dir_fd=source, dst_dir_fd=handle, follow_symlinks=False)
+            return
+        except FileExistsError:
+            status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        wanted = os.stat(old, dir_fd=source, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return
+        if stat.S_ISDIR(status.st_mode):
+            if not self._replace:
+                raise folder_in_the_way(name)
+            remove_tree(handle, name)
+        temporary = b".torpor-tmp-" + secrets.token_hex(8).encode()
+        os.link(old, temporary, src_dir_fd=source, dst_dir_fd=handle, follow_symlinks=False)
+        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+
+    def extras(self, excludes: list[str], dry_run: bool) -> int:
+        """Remove (or, dry, count) what the target holds and the snapshot does not. What the snapshot excluded is left alone."""
+        survey = self._survey
+        children: dict[int, set[bytes]] = {number: set() for number in survey.folders}
+        for block in survey.index.raw_blocks():
+            for row, parent in enumerate(block.parent):
+                if parent in children and block.type[row] != entries.ABSENT:
+                    children[parent].add(block.names[row])
+        handles = Folders(survey, self._targets)
+        paths: dict[int, bytes] = {}
+        count = 0
+        try:
+            for number, (parent, name) in survey.folders.items():
+                paths[number] = b"" if parent == NONE else (paths[parent] + b"/" + name).lstrip(b"/")
+                rules = Excludes(excludes)
+                try:
+                    handle = handles.fd(number)
+                except FileNotFoundError:
+                    continue  # a dry run makes no folders
+                for found in os.listdir(handle):
+                    child = os.fsencode(found)
+                    if child in children[number]:
+                        continue
+                    directory = stat.S_ISDIR(os.stat(child, dir_fd=handle, follow_symlinks=False).st_mode)
+                    if rules.drops(paths[number], child, directory):
+                        continue
+                    count += 1 if dry_run else remove_tree(handle, child)
+        finally:
+            handles.close()
+        return count
+
+    def metadata(self) -> None:
+        """Permissions and times of all directories, children first, so that no later write moves a time."""
+        handles = Folders(self._survey, self._targets)
+        try:
+            for number in reversed(self._survey.folders):
+                block, row = self._survey.index.at(number)
+                fd = handles.fd(number)
+                self._metadata.apply(fd, block, row, os.fstat(fd))
+        finally:
+            handles.close()

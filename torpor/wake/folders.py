@@ -1,0 +1,80 @@
+"""Directory handles: every file is opened relative to one, so that no link ever leads out of the target.
+
+A handle is reached from its root step by step with O_NOFOLLOW; where a component is a symbolic link, opening it fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+
+from torpor.errors import Malformed, TargetNotEmpty
+from torpor.format.version import NONE
+from torpor.wake.survey import Survey
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEEP = 128
+
+
+class Folders:
+    """One thread's open directories, the most recently used kept. `targets`: path by root number."""
+
+    def __init__(self, survey: Survey, targets: dict[int, bytes]) -> None:
+        self._survey = survey
+        self._targets = targets
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self._parents: dict[bytes, int] = {}
+
+    def fd(self, number: int) -> int:
+        """An open handle of a directory entry; valid until the next call from this thread's `Folders`."""
+        found = self._open.get(number)
+        if found is not None:
+            self._open.move_to_end(number)
+            return found
+        survey = self._survey
+        chain = [number]
+        while chain[-1] not in self._open and chain[-1] not in survey.roots:
+            chain.append(survey.folders[chain[-1]][0])
+        handle = -1
+        for step in reversed(chain):
+            if step in self._open:
+                handle = self._open[step]
+                continue
+            if step in survey.roots:
+                handle = os.open(self._targets[survey.roots[step]], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                try:
+                    handle = os.open(survey.folders[step][1], _DIRECTORY, dir_fd=handle)
+                except OSError as error:
+                    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                        raise TargetNotEmpty(
+                            "A folder of the target was replaced by a link while it was being restored.",
+                            safe="Nothing was written through it.",
+                            remedy="Stop what writes there, then run the restore again.",
+                        ) from None
+                    raise
+            self._open[step] = handle
+        while len(self._open) > max(_KEEP, len(chain)):
+            _, old = self._open.popitem(last=False)
+            os.close(old)
+        self._open.move_to_end(number)
+        return handle
+
+    def place(self, parent: int, name: bytes, number: int) -> tuple[int, bytes]:
+        """(directory handle, name) under which an entry goes. A root that is a file goes to its target's own name."""
+        if parent != NONE:
+            return self.fd(parent), name
+        root = self._survey.roots.get(number)
+        if root is None:
+            raise Malformed("An entry without a parent is not a root.")
+        folder, base = os.path.split(self._targets[root])
+        if folder not in self._parents:
+            self._parents[folder] = os.open(folder or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._parents[folder], base
+
+    def close(self) -> None:
+        for handle in (*self._open.values(), *self._parents.values()):
+            os.close(handle)
+        self._open.clear()
+        self._parents.clear()

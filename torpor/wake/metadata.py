@@ -1,0 +1,106 @@
+"""Permissions, owners, times and attributes of what is restored, by the job's rules."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections import Counter
+
+from torpor.format import entries
+from torpor.format.entries import EntryBlock
+from torpor.format.meta import Meta
+from torpor.jobs import RestoreJob
+from torpor.workspace import attributes
+
+
+class Metadata:
+    """Applies metadata through open descriptors. What the system refuses is counted in `refused`, never silently dropped."""
+
+    def __init__(self, job: RestoreJob, meta: Meta) -> None:
+        self._setuid = job.setuid
+        self._root = os.geteuid() == 0
+        self._change = job.owners != "none" and self._root
+        self.refused: Counter[str] = Counter()
+        if job.owners != "none" and not self._root:
+            self._own = (os.geteuid(), os.getegid())
+        self._users = _by_name(meta.users, lambda name: pwd.getpwnam(name).pw_uid) if job.owners == "names" else {}
+        self._groups = _by_name(meta.groups, lambda name: grp.getgrnam(name).gr_gid) if job.owners == "names" else {}
+        self._euid, self._egid = os.geteuid(), os.getegid()
+        self._wants_owners = job.owners != "none"
+
+    def mode(self, block: EntryBlock, row: int) -> int:
+        """Permissions to set. Without --setuid, files lose their setuid and setgid bits; folders keep setgid and sticky."""
+        mode = block.mode[row]
+        if self._setuid:
+            return mode
+        return mode & 0o3777 if block.type[row] == entries.DIRECTORY else mode & 0o1777
+
+    def owner(self, block: EntryBlock, row: int) -> tuple[int, int]:
+        uid, gid = block.uid[row], block.gid[row]
+        return self._users.get(uid, uid), self._groups.get(gid, gid)
+
+    def created(self, fd: int, block: EntryBlock, row: int) -> None:
+        """Finish a file that was just created with its permissions by `open`, as this user."""
+        owner = self.owner(block, row)
+        if owner != (self._euid, self._egid):
+            self._chown(fd, owner)
+        mode = self.mode(block, row)
+        if mode & 0o7000 or not self._root:
+            os.fchmod(fd, mode)
+        self._attributes_and_time(fd, block, row)
+
+    def apply(self, fd: int, block: EntryBlock, row: int, status: os.stat_result) -> None:
+        """Make an existing file or folder agree; `status` is its stat now."""
+        owner = self.owner(block, row)
+        if owner != (status.st_uid, status.st_gid):
+            self._chown(fd, owner)
+        mode = self.mode(block, row)
+        if stat.S_IMODE(status.st_mode) != mode or owner != (status.st_uid, status.st_gid):
+            os.fchmod(fd, mode)
+        self._attributes_and_time(fd, block, row)
+
+    def _attributes_and_time(self, fd: int, block: EntryBlock, row: int) -> None:
+        if row in block.attributes:
+            for name in attributes.write(fd, entries.decode_attributes(block.attributes[row])):
+                self.refused[f"attribute {name}"] += 1
+        mtime = block.mtime[row]
+        os.utime(fd, ns=(mtime, mtime))
+
+    def link(self, handle: int, name: bytes, block: EntryBlock, row: int) -> None:
+        """Owner and time of a symbolic link."""
+        owner = self.owner(block, row)
+        if owner != (self._euid, self._egid):
+            if self._change:
+                os.chown(name, *owner, dir_fd=handle, follow_symlinks=False)
+            elif self._wants_owners:
+                self.refused["owner"] += 1
+        mtime = block.mtime[row]
+        os.utime(name, ns=(mtime, mtime), dir_fd=handle, follow_symlinks=False)
+
+    def _chown(self, fd: int, owner: tuple[int, int]) -> None:
+        if self._change:
+            os.fchown(fd, *owner)
+        elif self._wants_owners:
+            self.refused["owner"] += 1
+
+    def notes(self) -> list[str]:
+        """What could not be set, for people."""
+        out: list[str] = []
+        for what, count in sorted(self.refused.items()):
+            if what == "owner":
+                out.append(f"The owners of {count} entries were not restored: only root can give files away.")
+            else:
+                out.append(f"The {what} of {count} entries was refused by this file system.")
+        return out
+
+
+def _by_name(names: dict[str, str], look_up: object) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for number, name in names.items():
+        try:
+            found[int(number)] = look_up(name)  # type: ignore[operator]
+        except KeyError:
+            continue
+    return found

@@ -1,0 +1,194 @@
+"""A restore on one screen: fetch the index → survey → compare → download → decode → write → links → metadata → record."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import IO
+
+from torpor.errors import Interrupted, TorporError
+from torpor.events import Listener, Progress
+from torpor.format.version import CLASS_LARGE
+from torpor.jobs import RestoreJob, RestoreResult
+from torpor.plan import fetch, limits
+from torpor.storage.transfer import Transfer
+from torpor.wake.compare import Comparer, Wants, want_everything
+from torpor.wake.fetcher import UNIT_MAX, Fetcher, Worker
+from torpor.wake.files import Files, Kept
+from torpor.wake.finish import Finisher
+from torpor.wake.folders import Folders
+from torpor.wake.keep import keep_record
+from torpor.wake.locate import fetch_index
+from torpor.wake.metadata import Metadata
+from torpor.wake.survey import Survey
+from torpor.wake.targets import check_space, prepare, unmark
+from torpor.workspace import system
+from torpor.workspace.crew import Crew, Stop
+from torpor.workspace.indexfile import IndexFile
+from torpor.workspace.record import Record, open_record
+from torpor.workspace.recorded import Known
+from torpor.workspace.state import State, workspace_id
+
+
+def run(job: RestoreJob, listen: Listener) -> RestoreResult:
+    """Restore `job.snapshot`. Raises `TorporError`; what was written by then is used by the next run of the same job."""
+    progress = Progress(listen)
+    system.raise_file_limit()
+    system.keep_heap()
+    transfer = Transfer(job.grant)
+    spool: IO[bytes] | None = None
+    umask = os.umask(0)
+    try:
+        progress.stage("plan")
+        spool, index = fetch_index(job, transfer)
+        return _Restore(job, progress, transfer, index).run()
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(
+            "The restore was interrupted.",
+            safe="What was written is complete file by file; the snapshot is untouched.",
+            remedy="Run the same command again: it goes on from here.",
+        ) from None
+    finally:
+        os.umask(umask)
+        if spool is not None:
+            spool.close()
+        transfer.close()
+
+
+class _Restore:
+    def __init__(self, job: RestoreJob, progress: Progress, transfer: Transfer, index: IndexFile) -> None:
+        self._job = job
+        self._progress = progress
+        self._transfer = transfer
+        self._index = index
+        self._targets = {target.root: os.path.abspath(target.path) for target in job.targets}
+        self._state = State(job.state)
+        self._stop = Stop()
+        self._usable_at = 0.0
+        self._all_roots = sorted(self._targets) == list(range(len(index.meta.roots)))
+        self._workspace = workspace_id([self._targets[root] for root in sorted(self._targets)])
+
+    def run(self) -> RestoreResult:
+        job, progress = self._job, self._progress
+        record = self._record()
+        try:
+            self._survey = Survey(self._index, set(self._targets), Known(record) if record else None)
+        finally:
+            if record is not None:
+                record.close()
+        survey = self._survey
+        existing = [prepare(job, t, self._index.meta.roots[t.root].kind == "directory") for t in job.targets]
+        self._metadata = Metadata(job, self._index.meta)
+        self._kept = Kept(survey)
+        self._finisher = Finisher(survey, self._targets, self._metadata, self._kept, job.mode == "replace")
+        if not job.dry_run:
+            self._finisher.folders()
+        fit = limits.plan(job.memory, system.cores(), job.workers)
+        crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(survey, self._targets))
+        downloads = Crew("download", fit.transfers, 2 * fit.transfers, self._stop)
+        try:
+            comparer = None
+            if any(existing):
+                comparer = Comparer(
+                    survey, self._targets, job.keys.id_key, self._metadata, self._kept, progress, job.mode == "replace", job.dry_run
+                )
+                wants = comparer.run(crew)
+                progress.end("compare")
+            else:
+                wants = want_everything(survey)
+            for target in self._targets.values():
+                check_space(target, wants.bytes)
+            if job.dry_run:
+                return self._result(wants, comparer, None)
+            buffers = max(3, (fit.arenas * limits.ARENA) // UNIT_MAX)
+            files = Files(self._metadata, self._kept, not any(existing), job.mode == "replace")
+            fetcher = self._fetch(wants, files, crew, downloads, buffers)
+        except BaseException as error:
+            self._stop.fail(error)
+            crew.call_off()
+            downloads.call_off()
+            if isinstance(error, TorporError | KeyboardInterrupt) or self._stop.cause is error:
+                raise
+            self._stop.raise_cause()
+            raise
+        return self._finish(wants, comparer, fetcher)
+
+    def _record(self) -> Record | None:
+        if not self._all_roots:
+            return None
+        found = open_record(self._state.record(self._workspace))
+        if found is not None and (found.footer.lineage != self._job.lineage or found.footer.rental != self._state.rental()):
+            found.close()
+            return None
+        return found
+
+    def _fetch(self, wants: Wants, files: Files, crew: Crew, downloads: Crew, buffers: int) -> Fetcher:
+        job, progress, survey = self._job, self._progress, self._survey
+        chunks = self._index.chunks
+        wanted = fetch.order(wants.place, wants.priority, chunks)
+        units = fetch.units(wanted, wants.place, wants.priority, chunks)
+        fetcher = Fetcher(
+            job, survey, wants, wanted, self._transfer, files, self._metadata, self._kept, progress, self._stop, buffers, crew, self._usable
+        )
+        progress.end("plan")
+        progress.stage("download").expect(sum(unit.length for unit in units))
+        progress.stage("decompress").expect(wants.bytes)
+        progress.stage("write").expect(wants.bytes)
+        folders = Folders(survey, self._targets)
+        try:
+            fetcher.expect_small(units)
+            for number in wants.empty:
+                files.small(folders, *self._index.at(number), None)
+            small = [unit for unit in units if unit.priority < CLASS_LARGE]
+            for unit in small:
+                downloads.put(lambda _, unit=unit: fetcher.download(unit))
+            self._finisher.symlinks()
+            fetcher.small_done()
+            for unit in units[len(small) :]:
+                downloads.put(lambda _, unit=unit: fetcher.download(unit))
+            fetcher.without_pieces(folders)
+            downloads.finish()
+            progress.end("download")
+            crew.finish()
+            progress.end("decompress")
+            progress.end("write")
+        finally:
+            folders.close()
+        return fetcher
+
+    def _usable(self) -> None:
+        """Code, configuration and every small file are there, and all links."""
+        self._usable_at = self._progress.moment("usable")
+
+    def _finish(self, wants: Wants, comparer: Comparer | None, fetcher: Fetcher) -> RestoreResult:
+        began = time.perf_counter()
+        stage = self._progress.stage("finish", "files")
+        self._finisher.hardlinks()
+        removed = 0
+        if self._job.mode == "replace":
+            removed = self._finisher.extras(self._index.meta.excludes, False)
+        for target in self._job.targets:
+            if self._index.meta.roots[target.root].kind == "directory":
+                unmark(self._targets[target.root])
+        self._finisher.metadata()
+        if self._all_roots:
+            checked = dict(fetcher.checked)
+            for place, count in (comparer.trusted if comparer else {}).items():
+                checked[place] = checked.get(place, 0) + count
+            keep_record(self._job, self._state, self._workspace, self._survey, self._kept, checked, [self._targets[r] for r in sorted(self._targets)])
+        stage.add(self._survey.files, time.perf_counter() - began)
+        self._progress.end("finish")
+        return self._result(wants, comparer, fetcher, removed)
+
+    def _result(self, wants: Wants, comparer: Comparer | None, fetcher: Fetcher | None, removed: int = 0) -> RestoreResult:
+        survey, progress = self._survey, self._progress
+        if fetcher is None and self._job.mode == "replace":
+            removed = self._finisher.extras(self._index.meta.excludes, True)
+        return RestoreResult(
+            snapshot=self._job.snapshot, files=survey.files, directories=len(survey.folders),
+            links=len(survey.symlinks) + len(survey.hardlinks), raw_bytes=survey.raw_bytes,
+            fetched_bytes=fetcher.fetched if fetcher else 0, written_files=wants.files, written_bytes=wants.bytes,
+            kept_files=comparer.kept_files if comparer else 0, removed=removed,
+            requests=fetcher.requests if fetcher else 0, usable_seconds=round(self._usable_at, 3),
+            seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes(),
+        )  # fmt: skip

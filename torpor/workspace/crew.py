@@ -1,0 +1,153 @@
+"""Threads that work through a bounded queue, stop at the first failure, and can be called off."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Stopped(Exception):
+    """Raised inside a thread whose job has failed or was called off; the first cause is kept in `Stop`."""
+
+
+class Stop:
+    """Shared by all threads of a job: the first failure, and the wish to end early."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._conditions: list[threading.Condition] = []
+        self.cause: BaseException | None = None
+
+    def watch(self, condition: threading.Condition) -> None:
+        """Wake this condition when the job stops."""
+        self._conditions.append(condition)
+
+    def fail(self, cause: BaseException) -> None:
+        with self._lock:
+            if self.cause is None and not isinstance(cause, Stopped):
+                self.cause = cause
+        for condition in self._conditions:
+            with condition:
+                condition.notify_all()
+
+    def check(self) -> None:
+        if self.cause is not None:
+            raise Stopped
+
+    def raise_cause(self) -> None:
+        if self.cause is not None:
+            raise self.cause
+
+
+class Pool:
+    """At most `limit` things made by `make`, handed out and taken back; `take` waits."""
+
+    def __init__(self, limit: int, make: Callable[[], bytearray], stop: Stop) -> None:
+        self._limit = limit
+        self._make = make
+        self._free: list[bytearray] = []
+        self._made = 0
+        self._condition = threading.Condition()
+        self._stop = stop
+        stop.watch(self._condition)
+
+    def take(self) -> bytearray:
+        with self._condition:
+            while True:
+                self._stop.check()
+                if self._free:
+                    return self._free.pop()
+                if self._made < self._limit:
+                    self._made += 1
+                    return self._make()
+                self._condition.wait()
+
+    def give(self, thing: bytearray) -> None:
+        with self._condition:
+            self._free.append(thing)
+            self._condition.notify()
+
+
+Work = Callable[[object], None]
+
+
+class Crew:
+    """`count` threads that call the work put to them; `put` waits while `depth` pieces are queued.
+
+    `setup` runs once in each thread; what it returns is passed to each piece of work.
+    """
+
+    def __init__(self, name: str, count: int, depth: int, stop: Stop, setup: Callable[[], object] = lambda: None) -> None:
+        self._queue: deque[Work] = deque()
+        self._depth = depth
+        self._stop = stop
+        self._setup = setup
+        self._condition = threading.Condition()
+        self._closed = False
+        self._running = 0
+        stop.watch(self._condition)
+        self._threads = [threading.Thread(target=self._loop, name=f"{name}-{i}", daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, work: Work) -> None:
+        with self._condition:
+            while len(self._queue) >= self._depth:
+                self._stop.check()
+                self._condition.wait()
+            self._stop.check()
+            self._queue.append(work)
+            self._condition.notify_all()
+
+    def finish(self) -> None:
+        """No more work will come: wait for what is queued, then end. Raises the first failure."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._stop.raise_cause()
+
+    def drain(self) -> None:
+        """Wait until everything put so far is done. Raises the first failure."""
+        with self._condition:
+            while (self._queue or self._running) and self._stop.cause is None:
+                self._condition.wait()
+        self._stop.raise_cause()
+
+    def call_off(self) -> None:
+        """Drop queued work and end; work in hand sees `Stop`."""
+        with self._condition:
+            self._closed = True
+            self._queue.clear()
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _take(self) -> Work | None:
+        with self._condition:
+            while True:
+                if self._stop.cause is not None:
+                    return None
+                if self._queue:
+                    self._running += 1
+                    work = self._queue.popleft()
+                    self._condition.notify_all()
+                    return work
+                if self._closed:
+                    return None
+                self._condition.wait()
+
+    def _loop(self) -> None:
+        try:
+            context = self._setup()
+            while (work := self._take()) is not None:
+                try:
+                    work(context)
+                finally:
+                    with self._condition:
+                        self._running -= 1
+                        self._condition.notify_all()
+        except BaseException as error:  # every failure ends the job, and is raised again by finish or drain
+            self._stop.fail(error)

@@ -1,0 +1,202 @@
+"""The stat record: what this rental last saved or restored of a workspace, and where each byte of it lies in the store.
+
+It is the host's own, never uploaded; with it the next snapshot reads only what changed. A chunk in it is *trusted* if this rental
+wrote it, or restored it and checked its id (the reuse rule). Layout (private, may change: an unknown version is ignored):
+
+    "torporRC" version:u16 | frames: kind:u8 rows:u32 raw:u32 length:u32 zstd | … | footer JSON | footer length:u32 "torporRC"
+
+Frames: E entries (format.entries), S stats of the same rows (this file), C chunks (format.chunks), T trust, one byte a chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from torpor.errors import Malformed
+from torpor.format import columns, entries, zstd
+from torpor.format.chunks import ChunkList
+
+_MAGIC = b"torporRC"
+_VERSION = 1
+_FRAME = struct.Struct("<cIII")
+RACY = 1
+RACY_NS = 2_000_000_000
+
+
+class RecordPack(msgspec.Struct, frozen=True):
+    """A pack that the record names. `live`: its sealed bytes that the record's snapshot uses."""
+
+    name: str
+    size: int
+    blake3: bytes
+    salt: bytes
+    live: int
+
+
+class Footer(msgspec.Struct, kw_only=True):
+    lineage: str
+    snapshot: str
+    rental: str
+    roots: list[bytes]
+    raw_bytes: int = 0
+    stable_inodes: bool = True
+    packs: list[RecordPack] = []
+    frames: list[tuple[str, int, int]] = []  # kind, offset, rows
+
+
+@dataclass(slots=True)
+class Stats:
+    """Stat columns of one entry block."""
+
+    device: array[int]
+    inode: array[int]
+    ctime: array[int]
+    flags: array[int]
+
+    @classmethod
+    def empty(cls) -> Stats:
+        return cls(array("Q"), array("Q"), array("q"), array("B"))
+
+    def add(self, status: os.stat_result, racy: bool) -> None:
+        self.device.append(status.st_dev)
+        self.inode.append(status.st_ino)
+        self.ctime.append(status.st_ctime_ns)
+        self.flags.append(RACY if racy else 0)
+
+    def replace(self, row: int, status: os.stat_result, racy: bool) -> None:
+        self.device[row], self.inode[row] = status.st_dev, status.st_ino
+        self.ctime[row], self.flags[row] = status.st_ctime_ns, RACY if racy else 0
+
+    def encode(self) -> bytes:
+        return columns.pack(self.device, self.inode, self.ctime, self.flags)
+
+    @classmethod
+    def decode(cls, rows: int, data: bytes) -> Stats:
+        reader = columns.Reader(data, "The stat record")
+        stats = cls(reader.ints("Q", rows), reader.ints("Q", rows), reader.ints("q", rows), reader.ints("B", rows))
+        reader.end()
+        return stats
+
+
+def is_racy(status: os.stat_result, looked_at: int, margin: int = RACY_NS) -> bool:
+    """Whether a change right after `looked_at` (ns since 1970) could leave the same times behind."""
+    return max(status.st_mtime_ns, status.st_ctime_ns) > looked_at - margin
+
+
+class RecordWriter:
+    """Writes a record beside its final place; `finish` puts it there in one step."""
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        self._temp = path + b".%d-%s.tmp" % (os.getpid(), secrets.token_hex(4).encode())
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        self._file = open(self._temp, "wb")  # noqa: SIM115 - closed by finish or abandon
+        self._file.write(_MAGIC + struct.pack("<H", _VERSION))
+        self._frames: list[tuple[str, int, int]] = []
+
+    def frame(self, kind: str, rows: int, raw: int, data: bytes) -> None:
+        """Append a frame whose bytes are already compressed."""
+        self._frames.append((kind, self._file.tell(), rows))
+        self._file.write(_FRAME.pack(kind.encode(), rows, raw, len(data)))
+        self._file.write(data)
+
+    def block(self, rows: int, raw: int, frame: bytes, stats: Stats) -> None:
+        self.frame("E", rows, raw, frame)
+        data = stats.encode()
+        self.frame("S", rows, len(data), zstd.compress(data))
+
+    def finish(self, footer: Footer, chunks: ChunkList, trusted: bytes) -> None:
+        at = 0
+        for rows, data in chunks.sections():
+            self.frame("C", rows, len(data), zstd.compress(data))
+            trust = trusted[at : at + rows]
+            self.frame("T", rows, rows, zstd.compress(trust))
+            at += rows
+        footer.frames = self._frames
+        encoded = msgspec.json.encode(footer)
+        self._file.write(encoded + struct.pack("<I", len(encoded)) + _MAGIC)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.rename(self._temp, self._path)
+
+    def abandon(self) -> None:
+        if not self._file.closed:
+            self._file.close()
+        if os.path.exists(self._temp):
+            os.unlink(self._temp)
+
+
+class Record:
+    """An open record. Blocks stream; the chunk list is read at once."""
+
+    def __init__(self, path: bytes) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115 - closed by close
+        self.footer = self._read_footer()
+        self._chunks: ChunkList | None = None
+        self.trusted = b""
+
+    def _read_footer(self) -> Footer:
+        size = os.fstat(self._file.fileno()).st_size
+        bad = Malformed("The stat record of this workspace is damaged; it is ignored.")
+        if size < 22:
+            raise bad
+        head = self._at(0, 10)
+        tail = self._at(size - 12, 12)
+        if head != _MAGIC + struct.pack("<H", _VERSION) or tail[4:] != _MAGIC:
+            raise bad
+        (length,) = struct.unpack("<I", tail[:4])
+        if length > size - 22:
+            raise bad
+        try:
+            return msgspec.json.decode(self._at(size - 12 - length, length), type=Footer)
+        except msgspec.DecodeError:
+            raise bad from None
+
+    def _at(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file.fileno(), length, offset)
+
+    def _frame(self, offset: int) -> tuple[int, bytes]:
+        kind, rows, raw, length = _FRAME.unpack(self._at(offset, _FRAME.size))
+        del kind
+        return rows, zstd.decompress(self._at(offset + _FRAME.size, length), raw)
+
+    @property
+    def chunks(self) -> ChunkList:
+        if self._chunks is None:
+            chunks, trust = ChunkList(), bytearray()
+            for kind, offset, _ in self.footer.frames:
+                if kind == "C":
+                    chunks.extend(*self._frame(offset), len(self.footer.packs))
+                elif kind == "T":
+                    trust += self._frame(offset)[1]
+            self._chunks, self.trusted = chunks, bytes(trust)
+        return self._chunks
+
+    def blocks(self) -> Iterator[tuple[entries.EntryBlock, Stats]]:
+        base = 0
+        block: entries.EntryBlock | None = None
+        for kind, offset, rows in self.footer.frames:
+            if kind == "E":
+                block = entries.decode(base, *self._frame(offset))
+                base += rows
+            elif kind == "S" and block is not None:
+                yield block, Stats.decode(*self._frame(offset))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def open_record(path: bytes) -> Record | None:
+    """The record at `path`; None if there is none, or none that this version reads."""
+    try:
+        return Record(path)
+    except (FileNotFoundError, Malformed):
+        return None

@@ -1,0 +1,117 @@
+"""Reads a stat record beside another list of entries in the same order: a merge join by path, in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torpor.format import entries
+from torpor.format.chunks import ChunkList
+from torpor.format.entries import EntryBlock
+from torpor.format.index import Pack
+from torpor.format.version import NONE
+from torpor.workspace.record import RACY, Record, Stats
+
+
+class Recorded(NamedTuple):
+    """One row of the record. `key` orders entries over all roots as `walk` does."""
+
+    key: bytes
+    block: EntryBlock
+    stats: Stats
+    row: int
+
+
+class Keys:
+    """Keys of entries that stream by in tree order."""
+
+    def __init__(self) -> None:
+        self._root = -1
+        self._path: list[tuple[int, bytes]] = []
+
+    def key(self, block: EntryBlock, row: int, number: int) -> bytes:
+        parent, path = block.parent[row], self._path
+        if parent == NONE:
+            self._root += 1
+            key = b"%08d" % self._root
+            path.clear()
+        else:
+            while path and path[-1][0] != parent:
+                path.pop()
+            key = path[-1][1] + b"\0" + block.names[row]
+        if block.type[row] == entries.DIRECTORY:
+            path.append((number, key))
+        return key
+
+
+def recorded(record: Record) -> Iterator[Recorded]:
+    """The record's rows with their keys."""
+    keys = Keys()
+    for block, stats in record.blocks():
+        for row in range(len(block)):
+            yield Recorded(keys.key(block, row, block.base + row), block, stats, row)
+
+
+class Known:
+    """Finds, for entries of a snapshot in tree order, the record's entry at the same path."""
+
+    def __init__(self, record: Record) -> None:
+        self._chunks = record.chunks
+        self._trusted = record.trusted
+        self._packs = record.footer.packs
+        self._rows = recorded(record)
+        self._next: Recorded | None = next(self._rows, None)
+        self._keys = Keys()
+
+    def match(self, block: EntryBlock, row: int, number: int) -> Recorded | None:
+        key = self._keys.key(block, row, number)
+        while self._next is not None and self._next.key < key:
+            self._next = next(self._rows, None)
+        return self._next if self._next is not None and self._next.key == key else None
+
+    def same_content(self, block: EntryBlock, row: int, old: Recorded, chunks: ChunkList) -> bool:
+        """Whether the record's bytes for this path are the snapshot's: by ids of both."""
+        there = old.block
+        if (
+            block.type[row] != entries.FILE
+            or there.type[old.row] != entries.FILE
+            or block.size[row] != there.size[old.row]
+            or old.stats.flags[old.row] & RACY
+            or there.flags[old.row] & entries.TORN
+        ):
+            return False
+        new_content, old_content = block.content[row], there.content[old.row]
+        if not isinstance(new_content, tuple) or not isinstance(old_content, tuple):
+            return new_content is None and old_content is None
+        if len(new_content) != len(old_content):
+            return False
+        if len(new_content) == 3 and len(old_content) == 3:
+            return new_content[2] == old_content[2]
+        new_refs, old_refs = new_content[1], old_content[1]
+        if isinstance(new_refs, int) or isinstance(old_refs, int) or len(new_refs) != len(old_refs):
+            return False
+        return all(
+            chunks.raw[a] == self._chunks.raw[b] and chunks.id(a) == self._chunks.id(b)
+            for a, b in zip(new_refs, old_refs, strict=True)
+        )
+
+    def trusts(self, block: EntryBlock, row: int, old: Recorded, chunks: ChunkList, packs: list[Pack]) -> bool:
+        """Whether this rental has checked the very chunks that the snapshot names for this path. Call it after `same_content`."""
+        new_content, old_content = block.content[row], old.block.content[old.row]
+        if not isinstance(new_content, tuple) or not isinstance(old_content, tuple):
+            return True
+        if len(new_content) == 3 and len(old_content) == 3:
+            pairs = [(new_content[0], old_content[0])]
+        else:
+            pairs = list(zip(new_content[1], old_content[1], strict=True))  # type: ignore[arg-type]
+        return all(self._same_chunk(a, b, chunks, packs) for a, b in pairs)
+
+    def _same_chunk(self, new: int, old: int, chunks: ChunkList, packs: list[Pack]) -> bool:
+        if chunks.is_hole(new):
+            return self._chunks.is_hole(old)
+        return (
+            not self._chunks.is_hole(old)
+            and bool(self._trusted[old])
+            and packs[chunks.pack[new]].name == self._packs[self._chunks.pack[old]].name
+            and chunks.number[new] == self._chunks.number[old]
+        )

@@ -1,0 +1,86 @@
+"""What the operating system offers a job: cores, descriptors, file systems, flushing, memory behaviour."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+
+def cores() -> int:
+    """Cores this process may use: affinity and the container's quota (cgroup v2, then v1)."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", encoding="ascii") as file:
+                v1 = int(file.read())
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us", encoding="ascii") as file:
+                if v1 > 0:
+                    count = min(count, max(1, v1 // int(file.read())))
+        except (OSError, ValueError):
+            return count
+    return count
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the hard limit allows: deep trees hold one descriptor a level."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def keep_heap() -> None:
+    """Ask glibc to keep freed blocks of up to 8 MiB instead of returning them: each return costs page faults for the next.
+
+    Other C libraries have no `mallopt`; there it is left as it is.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(-3, 8 * 1024 * 1024 + 65_536)  # M_MMAP_THRESHOLD
+    mallopt(-1, 64 * 1024 * 1024)  # M_TRIM_THRESHOLD
+    mallopt(-8, 2)  # M_ARENA_MAX: threads share arenas, so that memory stays flat
+
+
+def syncfs(path: bytes) -> None:
+    """Write everything of the file system at `path` to its device."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            call = ctypes.CDLL(None, use_errno=True).syncfs
+        except (AttributeError, OSError):
+            os.sync()
+            return
+        if call(fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), os.fsdecode(path))
+    finally:
+        os.close(fd)
+
+
+_UNSTABLE = ("overlay", "fuse", "nfs", "9p", "virtiofs", "cifs", "smb")
+
+
+def stable_inodes(path: bytes) -> bool:
+    """Whether inode and device numbers of the file system at `path` stay the same over restarts and copies-up.
+
+    Told by its type in /proc/self/mountinfo; overlayfs gives a file a new inode when it is first changed, network and FUSE
+    file systems may renumber. Unknown means no.
+    """
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                head, _, tail = line.partition(" - ")
+                if head.split()[2] == wanted:
+                    return not tail.split()[0].startswith(_UNSTABLE)
+    except (OSError, IndexError):
+        return False
+    return False
