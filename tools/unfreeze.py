@@ -56,12 +56,13 @@ except ImportError:
     sys.exit("unfreeze: error: the Python package `cryptography` is missing; install it with: pip install cryptography")
 
 MIB = 1 << 20
-NONE = 0xFFFFFFFF  # no parent; a hole's pack number; one above it never is a count
+NONE = 0xFFFFFFFF  # the parent of a root, the pack of a hole, the number of a pack's table
 DIRECTORY, FILE, SYMLINK, HARDLINK, ABSENT = range(5)
 BUNDLED, CHUNKED = 1, 2
 TORN, SPARSE, ATTRIBUTES = 1, 2, 4
 ID = r"\d{8}T\d{9}-[0-9a-f]{8}"
 SNAPSHOT, INDEX, PACK = (re.compile(ID + tail, re.ASCII) for tail in ("", r"/index-[0-9a-f]{8}", r"/[0-9a-f]{8}-(?:0|[1-9]\d*)"))
+UTF8 = "utf" in (sys.stdout.encoding or "").lower()
 ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 
 
@@ -77,7 +78,7 @@ def need(condition: object, message: str) -> None:
 def shown(text: str | bytes) -> str:
     """Text fit for a terminal: no control characters, every odd byte as an escape."""
     text = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() and (UTF8 or c.isascii()) else c.encode("unicode_escape").decode() for c in text)
 
 
 class Report:
@@ -111,11 +112,10 @@ class Report:
 
 
 def human(size: int) -> str:
-    return (
-        f"{size} B"
-        if size < 1 << 10
-        else next(f"{size / (1 << s):.1f} {u}iB" for s, u in ((40, "T"), (30, "G"), (20, "M"), (10, "K")) if size >> s)
-    )
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size >> shift:
+            return f"{size / (1 << shift):.1f} {unit}"
+    return f"{size} B"
 
 
 # --- primitives -----------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def decode_planes(coded: memoryview, raw: int) -> bytes:
     need(len(coded) >= 16, "a planes chunk is too short")
     layout, w, lead, tail, n, frame, zero = struct.unpack_from("<BBBBIII", coded)
     sound = layout == 1 and w in (2, 4) and max(lead, tail) < w and n >= 1 and zero == 0
-    need(sound and MIB >> 3 <= frame <= 4 * MIB and lead + n * w + tail == raw, "a planes chunk has an impossible head")
+    need(sound and 131_072 <= frame <= 4 * MIB and lead + n * w + tail == raw, "a planes chunk has an impossible head")
     modes = bytes(coded[16 : 16 + w])
     need(len(modes) == w and max(modes) <= 1, "a planes chunk has an impossible plane")
     frames = -(-n // frame)
@@ -261,7 +261,7 @@ def decode(codec: int, coded: bytes, raw: int) -> bytes:
         need(block, "this snapshot needs lz4; install it with: pip install lz4")
         try:
             coded = bytes(block.decompress(coded, uncompressed_size=raw))
-        except block.LZ4BlockError as exc:
+        except (block.LZ4BlockError, ValueError) as exc:
             raise Refused(f"an lz4 block is damaged: {exc}") from None
     elif codec == 3:
         return decode_planes(memoryview(coded), raw)
@@ -307,7 +307,7 @@ def read_object(folder: str, name: str, limit: int = 64 * MIB) -> bytes:
 
 
 def read_json(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object whose `format`, where it has one, is not from a later version (§11)."""
+    """A JSON object of format version 1 (§11)."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -686,11 +686,12 @@ class Index:
             try:
                 attrs = parse_attributes(next(attributes)) if flag & ATTRIBUTES else []
                 e = Entry._make((number, *row, chunk, offset, digest, refs, extents, target, link, attrs))
-                need(name not in (b"", b".", b"..") and b"/" not in name and 0 not in name, "its name is not allowed")
+                sound = 0 < len(name) < 256 and name not in (b".", b"..") and b"/" not in name and 0 not in name
+                need(sound, "its name is not allowed")
                 need(what <= ABSENT and mode <= 0o7777 and flag <= 7 and held <= CHUNKED, "a field has an unknown value")
                 need(what == FILE or not (size or flag & SPARSE), "it is no file and has a size")
                 need((held != 0) == (size > 0) and size < 1 << 63, "its size is impossible")
-                need(what != SYMLINK or (target and 0 not in target), "its target is impossible")
+                need(what != SYMLINK or (0 < len(target) < 4096 and 0 not in target), "its target is impossible")
                 self._check_content(e)
             except Refused as exc:
                 raise Refused(f"the index is not valid: entry {number}: {exc}") from None

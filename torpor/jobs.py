@@ -76,8 +76,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     """Save `scope` as `snapshot`.
 
-    `state` is the host's folder for records; `allowed` are packs with their sizes (of `parents` and of this rental's own dead attempts) that are
-    present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted whoever wrote them.
+    `state` is the host's folder for records; `allowed` are packs with their sizes (of the parents and of this rental's own dead
+    attempts) that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted whoever wrote them.
     """
 
     repository: str
@@ -128,6 +128,7 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
     """The final check: has anything changed since `snapshot`, and is anything open for writing?"""
 
     snapshot: str
+    repository: str
     scope: Scope
     state: bytes
     id_key: bytes
@@ -140,6 +141,7 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
     """What does this host remember of the workspace at these roots?"""
 
+    repository: str
     scope: Scope
     state: bytes
 

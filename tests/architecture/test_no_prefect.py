@@ -51,8 +51,6 @@ def _install(wheel: Path, venv: Path) -> Path:
         install = [sys.executable, "-m", "pip", "--quiet", "--python", str(interpreter), "install", "--no-compile"]
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     for command in (make, [*install, "--constraint", str(ROOT / "constraints.txt"), str(wheel)]):
-        done = subprocess.run(
-            command, check=False, cwd=wheel.parent, env=environment, capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run(command, check=False, cwd=wheel.parent, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     return interpreter

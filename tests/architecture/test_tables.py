@@ -19,10 +19,13 @@ def _rows() -> dict[str, tuple[Path, set[str]]]:
     """By `room: row`: the file of the row's module, and the row's own name with all texts that it holds."""
     found = {}
     for table in sorted((ROOT / "torpor").glob("*/table.py")):
-        rows = import_module(f"torpor.{table.parent.name}.table").ROWS
+        room = f"torpor.{table.parent.name}."
+        rows = import_module(f"{room}table").ROWS
         for name, row in rows.items() if isinstance(rows, dict) else ((row.name, row) for row in rows):
-            texts = {name} | {getattr(row, field) for field in row.__annotations__}
-            found[f"{table.parent.name}: {name}"] = (ROOT / (row.module.replace(".", "/") + ".py"), texts)
+            fields = row if isinstance(row, tuple) else [getattr(row, field) for field in row.__annotations__]
+            texts = {name} | {field for field in fields if isinstance(field, str)}
+            (module,) = (text for text in texts if text.startswith(room))
+            found[f"{table.parent.name}: {name}"] = (ROOT / (module.replace(".", "/") + ".py"), texts)
     return found
 
 

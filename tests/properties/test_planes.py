@@ -74,9 +74,7 @@ def decode(coded: bytes, raw_length: int) -> bytes:
     return bytes(out)
 
 
-@given(
-    st.binary(min_size=7, max_size=400), widths, st.lists(st.integers(0, 1), min_size=4, max_size=4), st.sampled_from([1, 3, -5])
-)
+@given(st.binary(min_size=7, max_size=400), widths, st.lists(st.integers(0, 1), min_size=4, max_size=4), st.sampled_from([1, 3, -5]))
 def test_any_bytes_come_back_from_any_writer(raw: bytes, shape: tuple[int, int], modes: list[int], level: int) -> None:
     w, lead = shape
     assert decode(write(raw, w, lead, modes[:w], level), len(raw)) == raw

@@ -102,9 +102,7 @@ BODY = bytes([0, 0]) + b"L" + bytes(13) + bytes(range(20)) + bytes(12) + bytes(r
 
 
 def test_a_chunk_written_by_hand() -> None:
-    assert decode(head() + BODY, 41) == b"L" + b"".join(
-        ((k << 8 | k) >> 1 | (k & 1) << 15).to_bytes(2, "little") for k in range(20)
-    )
+    assert decode(head() + BODY, 41) == b"L" + b"".join(((k << 8 | k) >> 1 | (k & 1) << 15).to_bytes(2, "little") for k in range(20))
 
 
 @pytest.mark.parametrize(

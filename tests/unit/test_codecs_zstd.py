@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 from backports import zstd as lib
@@ -77,9 +78,18 @@ def test_a_frame_without_content_size_is_refused() -> None:
 
 def test_a_bomb_stops_at_the_raw_length() -> None:
     bomb = lib.compress(bytes(256 * 1024 * 1024), 1)
-    for length in (1, 1000, 300_000, CHUNK_MAX):
-        with pytest.raises(Malformed):
-            decode(bomb, length)
+    lying = bomb[:6] + struct.pack("<I", CHUNK_MAX) + bomb[10:]  # behind descriptor and window
+    assert declared_length(lying) == CHUNK_MAX
+    out = memoryview(bytearray(CHUNK_MAX))
+    tracemalloc.start()
+    try:
+        for coded in (bomb, lying):
+            for length in (1, 1000, 300_000, CHUNK_MAX):
+                with pytest.raises(Malformed):
+                    CODEC.decode(coded, length, out[:length], Scratch())
+        assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("claim", [999, 1000, 1001, 70_000])

@@ -91,9 +91,7 @@ def test_a_range_is_checked_without_reading() -> None:
 
 
 def test_what_helps_to_try_again_says_so() -> None:
-    retryable = {
-        cls.__name__ for cls in (base.Missing, base.Exists, base.BadName, base.Refused, base.NotGranted) if cls.retryable
-    }
+    retryable = {cls.__name__ for cls in (base.Missing, base.Exists, base.BadName, base.Refused, base.NotGranted) if cls.retryable}
     assert retryable == set()
     assert base.GrantExpired.retryable
     assert (base.Missing.exit_code, base.BadName.exit_code, base.NotGranted.exit_code, base.GrantExpired.exit_code) == (

@@ -59,9 +59,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 7, 1000, 1 << 30])
-def test_parts_are_written_in_order_however_little_the_system_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
+def test_parts_are_written_in_order_however_little_the_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     parts = [os.urandom(1 + number % 5) for number in range(2500)]
     real = os.writev
     longest = 0
@@ -88,9 +86,7 @@ def test_parts_are_written_in_order_however_little_the_system_takes(
 
 
 @pytest.mark.parametrize("most", [1, 7, 1 << 30])
-def test_ranges_are_read_whole_however_little_the_system_gives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
+def test_ranges_are_read_whole_however_little_the_system_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     data = os.urandom(100)
     (tmp_path / "x").write_bytes(data)
     pread, preadv = os.pread, os.preadv

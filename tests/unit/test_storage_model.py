@@ -17,9 +17,7 @@ from torpor.storage.local import LocalStore
 from torpor.storage.memory import MemoryStore
 
 # Ends of paths that are no folder of another: a folder cannot hold both `a` and `a/b`, which the format never asks for.
-names = st.sampled_from(
-    ["config.json", "snapshots/a.json", "snapshots-b", "packs/a/1", "packs/a/10", "packs/a-b/1", "packs/b/c/d"]
-)
+names = st.sampled_from(["config.json", "snapshots/a.json", "snapshots-b", "packs/a/1", "packs/a/10", "packs/a-b/1", "packs/b/c/d"])
 prefixes = st.sampled_from(["", "p", "packs/", "packs/a", "packs/a/", "snapshots", "none/"])
 data = st.binary(max_size=8)
 

@@ -55,9 +55,7 @@ def test_a_grant_survives_the_wire(store: LocalStore) -> None:
 
 
 def test_a_template_fills_headers_too() -> None:
-    grant = jobs.Grant(
-        put_template=jobs.Request("POST", "https://h/upload", {"X-Name": "packs/{name}", "Authorization": "secret"})
-    )
+    grant = jobs.Grant(put_template=jobs.Request("POST", "https://h/upload", {"X-Name": "packs/{name}", "Authorization": "secret"}))
     call = grants.find(grant, "put", PACK)
     assert call.headers == {"X-Name": f"packs/{PACK}", "Authorization": "secret"}
     assert "secret" not in repr(call)
@@ -180,9 +178,7 @@ def test_ranges_of_one_pack_open_it_once(store: LocalStore, monkeypatch: pytest.
     assert len(opened) == 1
 
 
-def test_a_failed_put_leaves_no_descriptor_and_no_file(
-    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_put_leaves_no_descriptor_and_no_file(store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transport = FileTransport()
     call = grants.find(store.grant_put(f"packs/{SNAPSHOT}/", 0), "put", PACK)
     transport.put(call, [b"x"], blake3(b"x").digest())

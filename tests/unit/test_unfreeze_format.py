@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from tests.unit.byhand import MTIME, OLD, SNAPSHOT, Repository, Snapshot, build, hkdf
-from tests.unit.byhand_hostile import HOSTILE_ENTRIES
+from tests.unit.byhand_hostile import HOSTILE_ENTRIES, row
 from tools import unfreeze
 
 ROOT = os.geteuid() == 0
@@ -264,6 +264,27 @@ def test_damage_while_extracting(tmp_path: Path, run: Run, capsys: pytest.Captur
     assert f"left out old: packs/{OLD}/aaaaaaaa-12 is missing" in capsys.readouterr().err
     del snap.contents[b"work/old"]
     assert_restored(snap, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "place", "value"),
+    [(6, 0, 0), (3, 1, 1), (3, 4, 69_999), (3, 5, 1)],
+    ids=["pack", "number", "raw length", "codec"],
+)
+def test_a_chunk_is_bound_to_its_place(
+    chunk: int, place: int, value: int, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sound bytes under another pack, number, length or codec: the seal's associated data do not fit."""
+
+    def change(snap: Snapshot) -> None:
+        row(chunk, place, value)(snap)
+        snap.find(b"mixed").size -= 2 * (70_000 - value) if place == 4 else 0
+
+    snap = build(tmp_path / "repo", change=change)
+    assert run(snap, "check", "latest") == 1
+    assert "contradicts the table" in capsys.readouterr().err
+    assert run(snap, "extract", "latest", str(tmp_path / "out")) == 1
+    assert "its seal does not open" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", HOSTILE_ENTRIES)

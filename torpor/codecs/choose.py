@@ -79,6 +79,9 @@ class Chooser:
         """
         if self._fixed is not None:
             return self._fixed
+        if len(data) < _SMALL:
+            self._pending.pop(get_ident(), None)  # and nothing is learned from it
+            return self._zstd, self._hint
         choice = self._choose(data, offset)
         self._pending[get_ident()] = choice
         return choice
@@ -106,8 +109,6 @@ class Chooser:
             # Raw bytes cost nothing to code, so a look at each chunk is the only way to notice that they became something else.
             if memory.choice[0] is not self._raw or _trial(_taste(data)) > WORTH:
                 return memory.choice
-        if len(data) < _SMALL:
-            return self._zstd, replace(self._hint, header=header)
         if memory is not None:
             memory.left = RELY
         codec, hint = self._probe(data, _ELEMENTS if header is None else [header] if header.width else [])
@@ -137,7 +138,9 @@ def _likeliest(few: bytes, elements: list[Element]) -> Element | None:
         return None
     twos = max(abs(places[0] - places[2]), abs(places[1] - places[3])) < UNLIKE
     likely = [element for element in elements if (element.width == 2) == twos]
-    return min(likely, key=lambda element: planes_part(plane_bits(few, *element)))
+    # A wrong phase costs a hundredth at most: the exponent's bits then come from two neighbours. So where phases look alike, the
+    # one that is aligned in memory is taken, which is a tenth faster.
+    return min(likely, key=lambda element: planes_part(plane_bits(few, *element)) + 0.004 * (element.lead > 0))
 
 
 def _taste(data: Buffer) -> bytes:

@@ -3,7 +3,7 @@
 A plane with structure (exponents) is Huffman coded as zstd frames, a plane of noise (mantissas) is stored.
 
 Each step is one numpy or zstd call on a frame's worth of elements. numpy releases the GIL within a call, and with short calls two
-threads spend their time handing it over: with blocks of 64 Ki elements two threads were slower than one, with 128 Ki no faster,
+threads spend their time handing it over: with blocks of 64 Ki elements two threads were slower than one, with 128 Ki hardly faster,
 from 256 Ki on they reach 1.6 to 1.9 times its speed; beyond 512 Ki a block no longer fits a core's cache. Hence frames of 256 KiB
 and not of 128, at the same ratio: a frame's elements are the block that is split and merged.
 """

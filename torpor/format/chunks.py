@@ -74,7 +74,9 @@ class ChunkList:
         for i in range(start, start + rows):
             pack = self.pack[i]
             if pack == NONE:
-                ok = 1 <= self.raw[i] <= HOLE_MAX and not (self.number[i] or self.offset[i] or self.sealed[i] or self.codec[i])
+                ok = 1 <= self.raw[i] <= HOLE_MAX and not any(
+                    (self.number[i], self.offset[i], self.sealed[i], self.codec[i], self.ids[i * 32 : i * 32 + 32] != ZERO_ID)
+                )
             else:
                 ok = (
                     pack < packs

@@ -18,11 +18,10 @@ def pack(*columns: bytes | bytearray | array[int]) -> bytes:
     """Columns in order, each its length and its bytes."""
     parts: list[bytes] = []
     for column in columns:
-        if isinstance(column, array):
-            if sys.byteorder == "big":
-                column = array(column.typecode, column)
-                column.byteswap()
-            data = column.tobytes()
+        if isinstance(column, array) and sys.byteorder == "big":
+            swapped = array(column.typecode, column)
+            swapped.byteswap()
+            data = swapped.tobytes()
         else:
             data = bytes(column)
         parts += (_LENGTH.pack(len(data)), data)

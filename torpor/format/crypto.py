@@ -57,9 +57,7 @@ class Sealer:
         except InvalidTag:
             raise broken_seal(what) from None
 
-    def open_into(
-        self, number: int, data: bytes | bytearray | memoryview, aad: bytes, out: bytearray | memoryview, what: str
-    ) -> int:
+    def open_into(self, number: int, data: bytes | bytearray | memoryview, aad: bytes, out: bytearray | memoryview, what: str) -> int:
         try:
             return self._gcm.decrypt_into(nonce(number), data, aad, out)
         except InvalidTag:

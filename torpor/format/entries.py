@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torpor.errors import Malformed
 from torpor.format import columns
-from torpor.format.version import NONE
 
 DIRECTORY, FILE, SYMLINK, HARDLINK, ABSENT = 0, 1, 2, 3, 4
 TORN, SPARSE, ATTRIBUTES = 1, 2, 4
@@ -18,13 +18,31 @@ CHUNKER_FIXED, CHUNKER_SAFETENSORS = 1, 2
 _ATTRIBUTE = struct.Struct("<HI")
 
 
+class Bundled(NamedTuple):
+    """A small file: `size` bytes at `offset` of chunk number `chunk` of the chunk list; `id` of its own bytes."""
+
+    chunk: int
+    offset: int
+    id: bytes
+
+
+class Chunked(NamedTuple):
+    """A large file: chunks of the chunk list, one after the other."""
+
+    chunker: int
+    refs: array[int]
+
+
+Content = Bundled | Chunked | bytes | int | None
+
+
 class EntryBlock:
     """Up to 65,536 entries. `base` is the number of the first in the entry list.
 
     Row `i` has `parent[i]`, `names[i]`, `type[i]`, `mode[i]`, `uid[i]`, `gid[i]`, `mtime[i]` (ns), `size[i]`, `flags[i]`, and in
-    `content[i]` what its type asks for: None; `(chunk, offset, id)` of a bundled file; `(chunker, refs)` of a chunked one;
-    the target (bytes) of a symbolic link; the entry number (int) a hard link points to. `extents` and `attributes` hold, by row, the
-    data extents of sparse files (flat array: offset, length, …) and the encoded attributes.
+    `content[i]` what its type asks for: None; `Bundled` or `Chunked` of a file; the target (bytes) of a symbolic link; the entry
+    number (int) a hard link points to. `extents` and `attributes` hold, by row, the data extents of sparse files (flat array:
+    offset, length, …) and the encoded attributes.
     """
 
     __slots__ = (
@@ -71,23 +89,20 @@ class EntryBlock:
         targets: list[bytes] = []
         links, x_length, x_data = array("I"), array("I"), bytearray()
         for row, content in enumerate(self.content):
-            kind = self.type[row]
-            if kind == FILE and content is not None:
-                if len(content) == 3:  # type: ignore[arg-type]
-                    kinds[row] = BUNDLED
-                    b_chunk.append(content[0])  # type: ignore[index]
-                    b_offset.append(content[1])  # type: ignore[index]
-                    b_id += content[2]  # type: ignore[index]
-                else:
-                    kinds[row] = CHUNKED
-                    refs: array[int] = content[1]  # type: ignore[index,assignment]
-                    c_count.append(len(refs))
-                    c_chunker.append(content[0])  # type: ignore[index]
-                    c_refs += refs
-            elif kind == SYMLINK:
-                targets.append(content)  # type: ignore[arg-type]
-            elif kind == HARDLINK:
-                links.append(content)  # type: ignore[arg-type]
+            if isinstance(content, Bundled):
+                kinds[row] = BUNDLED
+                b_chunk.append(content.chunk)
+                b_offset.append(content.offset)
+                b_id += content.id
+            elif isinstance(content, Chunked):
+                kinds[row] = CHUNKED
+                c_count.append(len(content.refs))
+                c_chunker.append(content.chunker)
+                c_refs += content.refs
+            elif isinstance(content, bytes):
+                targets.append(content)
+            elif isinstance(content, int):
+                links.append(content)
         for row in sorted(self.extents):
             s_count.append(len(self.extents[row]) // 2)
             s_extents += self.extents[row]
@@ -99,9 +114,6 @@ class EntryBlock:
             self.flags, kinds, b_chunk, b_offset, b_id, c_count, c_chunker, c_refs, s_count, s_extents,
             *columns.join(targets), links, x_length, x_data,
         )  # fmt: skip
-
-
-Content = None | tuple[int, int, bytes] | tuple[int, "array[int]"] | bytes | int
 
 
 def decode(base: int, rows: int, data: bytes) -> EntryBlock:
@@ -139,10 +151,10 @@ def decode(base: int, rows: int, data: bytes) -> EntryBlock:
         content: Content = None
         if type_ == FILE:
             if kind == BUNDLED:
-                content = (b_chunk[b], b_offset[b], b_id[b * 32 : b * 32 + 32])
+                content = Bundled(b_chunk[b], b_offset[b], b_id[b * 32 : b * 32 + 32])
                 b += 1
             elif kind == CHUNKED:
-                content = (c_chunker[c], c_refs[r : r + c_count[c]])
+                content = Chunked(c_chunker[c], c_refs[r : r + c_count[c]])
                 r += c_count[c]
                 c += 1
             elif kind != EMPTY:
@@ -179,12 +191,8 @@ def decode_attributes(data: bytes) -> list[tuple[bytes, bytes]]:
         at += _ATTRIBUTE.size
         name, value = data[at : at + name_length], data[at + name_length : at + name_length + value_length]
         at += name_length + value_length
-        allowed = name.startswith(b"user.") or name in (b"system.posix_acl_access", b"system.posix_acl_default")
+        allowed = (name.startswith(b"user.") and len(name) > 5) or name in (b"system.posix_acl_access", b"system.posix_acl_default")
         if at > len(data) or not allowed or b"\0" in name:
             raise Malformed("An entry has an impossible attribute.")
         out.append((name, value))
     return out
-
-
-def is_root(parent: int) -> bool:
-    return parent == NONE

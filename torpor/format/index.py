@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
 from dataclasses import dataclass, field
 
 from torpor.errors import Damaged, Malformed
@@ -16,6 +15,7 @@ HEAD = struct.Struct("<8sHHIIIII")
 SECTION = struct.Struct("<B3xIIIQ")
 META, CHUNKS, ENTRIES, PROBLEMS = 1, 2, 3, 4
 HEAD_MAX = 1 << 30
+JSON_MAX = 16 * 1024 * 1024
 
 DIGESTS = {"none": 0, "md5": 1, "sha256": 2, "sha1": 3, "crc64nvme": 4}
 
@@ -109,7 +109,7 @@ def head_size(start: bytes, name: str) -> int:
         raise Malformed(f"{name} is not an index.")
     _, version, zero, size, _, _, _, zeros = HEAD.unpack(start[: HEAD.size])
     check_version(version, f"Index {name}")
-    if zero or zeros or not HEAD.size <= size <= HEAD_MAX:
+    if version == 0 or zero or zeros or not HEAD.size <= size <= HEAD_MAX:
         raise Malformed(f"Index {name} has an impossible head.")
     return int(size)
 
@@ -126,7 +126,12 @@ def parse_head(data: bytes, name: str) -> Head:
     expected = size
     for _ in range(n_sections):
         kind, rows, sealed, raw, offset = SECTION.unpack_from(data, at)
-        if offset != expected or sealed <= TAG or raw > SECTION_MAX or (kind in (CHUNKS, ENTRIES) and not 0 < rows <= ROWS_MAX):
+        if (
+            offset != expected
+            or sealed <= TAG
+            or raw > (JSON_MAX if kind in (META, PROBLEMS) else SECTION_MAX)
+            or (kind in (CHUNKS, ENTRIES) and not 0 < rows <= ROWS_MAX)
+        ):
             raise bad
         head.sections.append(Section(kind, rows, sealed, raw, offset))
         expected += sealed
@@ -134,7 +139,7 @@ def parse_head(data: bytes, name: str) -> Head:
     kinds = [section.kind for section in head.sections]
     if kinds.count(META) != 1 or kinds.count(PROBLEMS) > 1 or ENTRIES not in kinds or not set(kinds) <= {1, 2, 3, 4}:
         raise bad
-    lengths = array("H", data[at : at + 2 * n_packs])
+    lengths = struct.unpack_from(f"<{n_packs}H", data, at)
     at += 2 * n_packs
     if sum(lengths) != blob_length:
         raise bad

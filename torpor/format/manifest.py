@@ -177,13 +177,15 @@ def decode(data: bytes, kind: type[T], what: str) -> T:
     try:
         seen = msgspec.json.decode(data, type=_Version)
         check_version(seen.format, what)
+        if seen.format < 1:
+            raise Malformed(f"{what} has no format version.")
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"{what} does not parse: {error}.") from None
 
 
 class _Version(msgspec.Struct):
-    format: int = FORMAT
+    format: int = 0
 
 
 def check_manifest(manifest: Manifest, snapshot: str) -> Manifest:

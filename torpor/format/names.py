@@ -16,10 +16,10 @@ REMOVED = "removed/"
 PACKS = "packs/"
 KEYS = "keys/"
 
-_SNAPSHOT = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}\Z")
-_WRITER = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}/[0-9a-f]{8}\Z")
-_PACK = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}/[0-9a-f]{8}-(0|[1-9]\d{0,8})\Z")
-_INDEX = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}/index-[0-9a-f]{8}\Z")
+_SNAPSHOT = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{8}\Z")
+_WRITER = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{8}/[0-9a-f]{8}\Z")
+_PACK = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{8}/[0-9a-f]{8}-(0|[1-9][0-9]{0,8})\Z")
+_INDEX = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{8}/index-[0-9a-f]{8}\Z")
 _HEX32 = re.compile(r"[0-9a-f]{32}\Z")
 
 

@@ -54,9 +54,7 @@ def table_aad(repository: str, pack: str, header: bytes) -> bytes:
     return b"torpor table v1\0" + bytes.fromhex(repository) + pack.encode() + b"\0" + header
 
 
-def encode_ends(
-    repository: str, pack: str, key: bytes, kind: int, salt: bytes, rows: list[Row]
-) -> tuple[bytes, bytes]:
+def encode_ends(repository: str, pack: str, key: bytes, kind: int, salt: bytes, rows: list[Row]) -> tuple[bytes, bytes]:
     """Header and sealed table of a pack whose chunks fill the space between them."""
     body = HEADER.size + sum(row.sealed for row in rows)
     sealed = len(rows) * ROW.size + TAG

@@ -8,7 +8,8 @@ from torpor.errors import UsageError
 
 LENGTH = 20
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUES = {c: i for i, c in enumerate(_ALPHABET)} | {"o": 0, "i": 1, "l": 1}
+_VALUES = {c: i for i, c in enumerate(_ALPHABET)}
+_SAME = str.maketrans("oil", "011")
 _PREFIX = "torpor1"
 
 
@@ -27,10 +28,8 @@ def encode(key: bytes) -> str:
 
 def decode(text: str) -> bytes:
     """The 20 bytes; case, dashes and spaces don't matter. Raises `UsageError` that says what is off."""
-    compact = "".join(text.split()).replace("-", "").lower()
-    # `torpor1` itself is read by the same lenient rules: o, l and i are digits.
-    if compact.startswith(_PREFIX):
-        compact = compact[len(_PREFIX) :]
+    compact = "".join(text.split()).replace("-", "").lower().translate(_SAME)
+    compact = compact.removeprefix(_PREFIX.translate(_SAME))
     if len(compact) != 36 or any(c not in _VALUES for c in compact):
         raise UsageError(
             "This is not a recovery key: it has the form torpor1-xxxxxx-xxxxxx-xxxxxx-xxxxxx-xxxxxx-xxxxxx.",
@@ -42,5 +41,7 @@ def decode(text: str) -> bytes:
     data = (bits >> 4).to_bytes(22, "big")
     key = data[:LENGTH]
     if bits & 15 or data[LENGTH:] != _check(key):
-        raise UsageError("The recovery key has a slip in it: its check characters do not fit.", remedy="Compare it with the paper once more.")
+        raise UsageError(
+            "The recovery key has a slip in it: its check characters do not fit.", remedy="Compare it with the paper once more."
+        )
     return key

@@ -6,9 +6,22 @@ from array import array
 
 from torpor.errors import Malformed
 from torpor.format.chunks import ChunkList
-from torpor.format.entries import DIRECTORY, FILE, HARDLINK, SPARSE, SYMLINK, EntryBlock, decode_attributes
+from torpor.format.entries import (
+    ATTRIBUTES,
+    DIRECTORY,
+    FILE,
+    HARDLINK,
+    SPARSE,
+    SYMLINK,
+    TORN,
+    Bundled,
+    Chunked,
+    EntryBlock,
+    decode_attributes,
+)
 from torpor.format.version import NONE
 
+KNOWN_FLAGS = TORN | SPARSE | ATTRIBUTES
 NAME_MAX = 255
 TARGET_MAX = 4095
 DEPTH_MAX = 4096
@@ -83,16 +96,11 @@ class TreeCheck:
             self.raw_bytes += size
             if content is None:
                 ok = size == 0
-            elif len(content) == 3:  # type: ignore[arg-type]
-                chunk, offset, _ = content  # type: ignore[misc]
-                ok = (
-                    0 < size
-                    and chunk < len(self._chunks)
-                    and not self._chunks.is_hole(chunk)
-                    and offset + size <= self._chunks.raw[chunk]
-                )
+            elif isinstance(content, Bundled):
+                chunks, chunk = self._chunks, content.chunk
+                ok = size > 0 and chunk < len(chunks) and not chunks.is_hole(chunk) and content.offset + size <= chunks.raw[chunk]
             else:
-                ok = size > 0 and self._total(content[1]) == size  # type: ignore[index,arg-type]
+                ok = isinstance(content, Chunked) and size > 0 and self._total(content.refs) == size
             if not ok:
                 raise self._fail(number, "its content does not fit its size")
             if block.flags[row] & SPARSE:
@@ -102,8 +110,8 @@ class TreeCheck:
                 raise self._fail(number, "it links to what is not an earlier file")
         elif isinstance(content, bytes) and not (0 < len(content) <= TARGET_MAX and b"\0" not in content):
             raise self._fail(number, "its target is impossible")
-        elif block.flags[row] & SPARSE:
-            raise self._fail(number, "only files are sparse")
+        if block.flags[row] & ~KNOWN_FLAGS or (kind != FILE and block.flags[row] & (SPARSE | TORN)):
+            raise self._fail(number, "its flags are impossible")
         if row in block.attributes:
             decode_attributes(block.attributes[row])
 

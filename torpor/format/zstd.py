@@ -25,11 +25,12 @@ def decompress(frame: bytes | bytearray | memoryview, raw_length: int) -> bytes:
     """Decode exactly one frame to exactly `raw_length` bytes; anything else is `Malformed`."""
     decoder = lib.ZstdDecompressor(options=_OPTIONS)
     try:
-        raw = decoder.decompress(frame, max_length=raw_length)
-        if len(raw) == raw_length and not decoder.eof:
-            # The output may be complete while the frame's end has not been looked at yet.
-            if decoder.decompress(b"", max_length=1) or not decoder.eof:
-                raise Malformed("A zstd frame is longer than its declared length.")
+        if lib.get_frame_info(frame).decompressed_size != raw_length:
+            raise Malformed("A zstd frame declares another length than its place does.")
+        raw: bytes = decoder.decompress(frame, max_length=raw_length)
+        # The output may be complete while the frame's end has not been looked at yet.
+        if len(raw) == raw_length and not decoder.eof and (decoder.decompress(b"", max_length=1) or not decoder.eof):
+            raise Malformed("A zstd frame is longer than its declared length.")
     except lib.ZstdError as error:
         raise Malformed(f"A zstd frame does not decode: {error}.") from None
     if len(raw) != raw_length or decoder.unused_data:

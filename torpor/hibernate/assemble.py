@@ -23,7 +23,14 @@ from torpor.workspace.record import Footer, RecordPack, RecordWriter
 class Assembler:
     """Takes settled blocks in order; `finish` returns the index object's parts."""
 
-    def __init__(self, sections: index.Sections, record: RecordWriter, chunks: ChunkList, spool: bytes, report: Callable[[bytes, str, str], None]) -> None:
+    def __init__(
+        self,
+        sections: index.Sections,
+        record: RecordWriter,
+        chunks: ChunkList,
+        spool: bytes,
+        report: Callable[[bytes, str, str], None],
+    ) -> None:
         self._sections = sections
         self._record = record
         self._chunks = chunks
@@ -58,12 +65,11 @@ class Assembler:
             if kind == entries.FILE:
                 self.files += 1
                 self.raw_bytes += block.size[row]
-                if isinstance(content, tuple):
-                    if len(content) == 3:
-                        live[content[0]] += block.size[row]
-                    else:
-                        for place in content[1]:
-                            live[place] = self._chunks.raw[place]
+                if isinstance(content, entries.Bundled):
+                    live[content.chunk] += block.size[row]
+                elif isinstance(content, entries.Chunked):
+                    for place in content.refs:
+                        live[place] = self._chunks.raw[place]
             elif kind == entries.DIRECTORY:
                 self.directories += 1
             elif kind == entries.HARDLINK and content in self._absent:

@@ -7,9 +7,11 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from torpor.codecs.choose import Chooser
 from torpor.format import entries
+from torpor.format.entries import Bundled, Chunked
 from torpor.format.version import CHUNK_MAX, CLASS_BUNDLE, CLASS_CRITICAL, NONE, ROWS_MAX, SMALL_FILE
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
@@ -32,7 +34,7 @@ class Collector:
     """Runs on the job's own thread. `done(window)` is called for each block in order, once all its rows are settled."""
 
     def __init__(
-        self, scope: Scope, root_names: list[bytes], shared: Shared, crew: Crew, record: Record | None, carrier: Carrier | None,
+        self, scope: Scope, root_names: list[bytes], shared: Shared, crew: Crew[Worker], record: Record | None, carrier: Carrier | None,
         stable_inodes: bool, done: Callable[[Window], None],
     ) -> None:  # fmt: skip
         self._scope = scope
@@ -165,20 +167,17 @@ class Collector:
             return False
         content = block.content[row]
         carrier = self._carrier
-        if isinstance(content, tuple):
-            if carrier is None:
+        if isinstance(content, Bundled):
+            place = carrier.carry(content.chunk) if carrier else None
+            if place is None:
                 return False
-            if len(content) == 3:
-                place = carrier.carry(content[0])
-                if place is None:
-                    return False
-                content = (place, content[1], content[2])
-            else:
-                refs = carrier.carry_all(content[1])
-                if refs is None:
-                    return False
-                self._refs += len(refs)
-                content = (content[0], refs)
+            content = content._replace(chunk=place)
+        elif isinstance(content, Chunked):
+            refs = carrier.carry_all(content.refs) if carrier else None
+            if refs is None:
+                return False
+            self._refs += len(refs)
+            content = Chunked(content.chunker, refs)
         new = window.add(parent, name, entries.FILE, status, False, status.st_size)
         window.block.content[new] = content
         window.block.flags[new] = block.flags[row]
@@ -205,23 +204,15 @@ class Collector:
         self._shared.progress.stage("read").expect(self._filled[kind])
         self._bundles[kind], self._filled[kind] = [], 0
 
-        def work(worker: object) -> None:
-            assert isinstance(worker, Worker)
-            read_bundle(worker, files, kind, chooser)
-
-        self._crew.put(work)
+        self._crew.put(lambda worker: read_bundle(worker, files, kind, chooser))
 
     def _large(self, window: Window, row: int, path: bytes) -> None:
         file = LargeFile(self._shared, window, row, path, Chooser(self._shared.policy, self._shared.level))
         for first, count in file.begin():
             self._refs += count
 
-            def work(worker: object, first: int = first, count: int = count) -> None:
-                assert isinstance(worker, Worker)
-                file.read(worker, first, count)
-
             self._shared.progress.stage("read").expect(file.length(first, count))
-            self._crew.put(work)
+            self._crew.put(partial(file.stretch, first, count))
 
     def _emit(self, wait: bool) -> None:
         """Send settled blocks on, in order. Without `wait`, only until few enough are left."""
@@ -235,4 +226,3 @@ class Collector:
                 self._crew.drain()
             self._windows.pop(0)
             self._done(window)
-

@@ -60,7 +60,13 @@ class Carrier:
     """Translates places of a stored chunk list to places of the new one, as they are used."""
 
     def __init__(
-        self, stored: Stored, chunks: ChunkList, packs: PackList, allowed: dict[str, int], verified: set[str], lock: threading.Lock
+        self,
+        stored: Stored,
+        chunks: ChunkList,
+        packs: PackList,
+        allowed: dict[str, int],
+        verified: set[str],
+        lock: threading.Lock,
     ) -> None:
         self._old = stored.chunks
         self._trusted = stored.trusted
@@ -94,7 +100,13 @@ class Carrier:
                 pack = self._old_packs[number]
                 target = self._packs.reuse(Pack(pack.name, pack.size, pack.blake3, pack.salt))
                 mapped = self._new.append(
-                    target, old.number[place], old.offset[place], old.sealed[place], old.raw[place], old.codec[place], old.id(place)
+                    target,
+                    old.number[place],
+                    old.offset[place],
+                    old.sealed[place],
+                    old.raw[place],
+                    old.codec[place],
+                    old.id(place),
                 )
             self._map[place] = mapped
             return mapped
@@ -163,6 +175,6 @@ def ids_of(record: Record) -> IdTable:
             table.add(chunks.id(place), chunks.raw[place], place, 0)
     for block, _ in record.blocks():
         for row, content in enumerate(block.content):
-            if block.type[row] == entries.FILE and isinstance(content, tuple) and len(content) == 3:
-                table.add(content[2], block.size[row], content[0], content[1])
+            if isinstance(content, entries.Bundled):
+                table.add(content.id, block.size[row], content.chunk, content.offset)
     return table

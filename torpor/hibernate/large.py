@@ -96,9 +96,7 @@ class LargeFile:
             if len(extents) != 2 or extents[0] != 0 or extents[1] != size:
                 self._extents = extents
         plan = steps(size, first)
-        self._steps = (
-            mark_holes(plan, self._extents) if self._extents is not None else [(offset, length, False) for offset, length in plan]
-        )
+        self._steps = mark_holes(plan, self._extents) if self._extents is not None else [(offset, length, False) for offset, length in plan]
         self._refs = array("I", bytes(4 * len(self._steps)))
         if not self._steps:
             self._settle(None)
@@ -110,6 +108,10 @@ class LargeFile:
     def length(self, first: int, count: int) -> int:
         """Bytes that a stretch will read: holes cost nothing."""
         return sum(length for _, length, hole in self._steps[first : first + count] if not hole)
+
+    def stretch(self, first: int, count: int, worker: Worker) -> None:
+        """`read`, in the order that a queue of work wants."""
+        self.read(worker, first, count)
 
     def read(self, worker: Worker, first: int, count: int) -> None:
         """Read and store one stretch; the last one to end settles the file's row."""
@@ -187,7 +189,7 @@ class LargeFile:
         take_attributes(window, row, self._fd)
         self._shared.count_read(1, 0)
         self._close()
-        window.settle(row, (self._kind, self._refs))
+        window.settle(row, entries.Chunked(self._kind, self._refs))
 
     def _settle(self, content: None) -> None:
         self._window.update(self._row, self._before, is_racy(self._before, self._looked_at))

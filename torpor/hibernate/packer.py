@@ -110,7 +110,13 @@ class Packer:
         self.arenas = Pool(arenas, lambda: bytearray(ARENA), stop)
 
     def put(
-        self, kind: int, coded: bytes | bytearray | memoryview, raw: int, codec: int, id: bytes, slices: list[tuple[int, int, bytes]] | None = None
+        self,
+        kind: int,
+        coded: bytes | bytearray | memoryview,
+        raw: int,
+        codec: int,
+        id: bytes,
+        slices: list[tuple[int, int, bytes]] | None = None,
     ) -> int:
         """Seal one chunk into a pack of its class; its place in the chunk list is returned.
 
@@ -181,4 +187,3 @@ class Packer:
                 pack = self._close(kind)
             if pack is not None:
                 self._full(pack)
-

@@ -63,7 +63,7 @@ class _Engine:
         self._progress = progress
         self._state = State(job.state)
         self._rental = self._state.rental()
-        self._workspace = workspace_id(job.scope.roots)
+        self._workspace = workspace_id(job.repository, job.scope.roots)
         self._stop = Stop()
         self._transfer = Transfer(job.grant)
         self._sent = _Sent()
@@ -84,7 +84,13 @@ class _Engine:
         folder = self._state.journals(self._workspace)
         self._journal = journal.Journal(os.path.join(folder, f"{job.snapshot}-{job.attempt}".encode()), head)
         self._shared = Shared(
-            id_key=job.keys.id_key, packer=self._packer, dedupe=dedupe, progress=progress, policy=job.codec, level=job.level, compare=job.compare
+            id_key=job.keys.id_key,
+            packer=self._packer,
+            dedupe=dedupe,
+            progress=progress,
+            policy=job.codec,
+            level=job.level,
+            compare=job.compare,
         )
         self._writer_record = record.RecordWriter(self._state.record(self._workspace))
         self._assembler = Assembler(
@@ -95,7 +101,7 @@ class _Engine:
             self._shared.report,
         )
         self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
-        self._uploads = Crew("upload", fit.transfers, fit.arenas, self._stop)
+        self._uploads: Crew[None] = Crew("upload", fit.transfers, fit.arenas, self._stop, lambda: None)
 
     def _open_record(self) -> Record | None:
         found = record.open_record(self._state.record(self._workspace))
@@ -130,9 +136,7 @@ class _Engine:
         roots = [os.path.abspath(root) for root in job.scope.roots]
         root_names = meta.root_names(roots)
         stable = all(system.stable_inodes(root) for root in roots if os.path.exists(root))
-        collector = Collector(
-            job.scope, root_names, shared, self._crew, self._record, self._carrier, stable, self._assembler.block
-        )
+        collector = Collector(job.scope, root_names, shared, self._crew, self._record, self._carrier, stable, self._assembler.block)
         collector.run()
         self._crew.finish()
         progress.end("read")
@@ -151,9 +155,7 @@ class _Engine:
         self._sent.bytes += ref.size
         progress.stage("upload").add(ref.size)
         progress.end("upload")
-        footer = record.Footer(
-            lineage=job.lineage, snapshot=job.snapshot, rental=self._rental, roots=roots, stable_inodes=stable
-        )
+        footer = record.Footer(lineage=job.lineage, snapshot=job.snapshot, rental=self._rental, roots=roots, stable_inodes=stable)
         self._assembler.keep_record(footer, self._packs, b"\1" * len(self._chunks))
         mix, sealed = codec_use(self._chunks, lambda codec: by_id(codec).name)
         assembler = self._assembler
@@ -189,9 +191,7 @@ class _Engine:
         with self._packer.lock:
             entry = index.Pack(pack.name, len(whole), digest, pack.salt, index.DIGESTS[info.digest_kind], info.digest)
             self._packs.done(pack.number, entry)
-            self._journal.pack(
-                journal.JournalPack(pack.name, len(whole), digest, pack.salt, pack.rows_bytes(), bytes(pack.slices))
-            )
+            self._journal.pack(journal.JournalPack(pack.name, len(whole), digest, pack.salt, pack.rows_bytes(), bytes(pack.slices)))
             self._sent.objects += 1
             self._sent.bytes += len(whole)
         self._packer.arenas.give(pack.arena)

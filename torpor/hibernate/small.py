@@ -52,7 +52,7 @@ def read_bundle(worker: Worker, files: list[Small], kind: int, chooser: Chooser)
         id = shared.hash(worker.view[used : used + length])
         found = shared.dedupe.find(id, length)
         if found is not None:
-            file.window.settle(file.row, (found[0], found[1], id))
+            file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
             continue
         kept.append((file, used, length, id))
         used += length
@@ -71,7 +71,7 @@ def _flush(
         place = worker.store(data, shared.hash(data), kind, chooser, None, slices)
         for file, offset, length, id in kept:
             shared.dedupe.add(id, length, place, offset)
-            file.window.settle(file.row, (place, offset, id))
+            file.window.settle(file.row, entries.Bundled(place, offset, id))
     return 0, []
 
 

@@ -21,6 +21,7 @@ from torpor.hibernate.packer import Packer
 if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
 
+
 @dataclass
 class Shared:
     """One snapshot job's engine room."""

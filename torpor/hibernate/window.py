@@ -23,9 +23,7 @@ class Window:
         self._condition = condition
 
     def add(self, parent: int, name: bytes, kind: int, status: os.stat_result, racy: bool, size: int = 0) -> int:
-        row = self.block.add(
-            parent, name, kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, size
-        )
+        row = self.block.add(parent, name, kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, size)
         self.stats.add(status, racy)
         return row
 

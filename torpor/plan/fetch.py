@@ -36,8 +36,7 @@ def order(places: array[int], priorities: array[int], chunks: ChunkList) -> list
     """
     urgent = bytearray(b"\xff" * len(chunks))
     for place, priority in zip(places, priorities, strict=True):
-        if priority < urgent[place]:
-            urgent[place] = priority
+        urgent[place] = min(urgent[place], priority)
     pack, offset = chunks.pack, chunks.offset
     keys = [urgent[place] << 64 | pack[place] << 32 | offset[place] for place in places]
     return sorted(range(len(keys)), key=keys.__getitem__)

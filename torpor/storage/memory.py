@@ -52,9 +52,7 @@ class MemoryStore(Store):
         self.clock = clock or SYSTEM
         self.objects: dict[str, Object] = {}
         self._lock = threading.Lock()
-        self._capabilities = Capabilities(
-            conditional_put=True, digest=digest, presign=False, prefix_grants=True, consistent_list=True
-        )
+        self._capabilities = Capabilities(conditional_put=True, digest=digest, presign=False, prefix_grants=True, consistent_list=True)
         self._url = SCHEME + os.urandom(8).hex()
         _alive[self._url] = self
 
@@ -139,7 +137,5 @@ def find(url: str) -> MemoryStore:
     """The store of that URL, if this process holds it."""
     store = _alive.get(url)
     if store is None:
-        raise NotFound(
-            "This process holds no such memory store.", remedy="Write memory: for a new one; it ends with the process."
-        )
+        raise NotFound("This process holds no such memory store.", remedy="Write memory: for a new one; it ends with the process.")
     return store

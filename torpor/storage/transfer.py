@@ -132,6 +132,4 @@ def _scheme(call: Call) -> str:
 def check_expiry(call: Call, now: float) -> None:
     """For transports to places that cannot refuse by themselves."""
     if call.expires and now >= call.expires:
-        raise GrantExpired(
-            f"The grant for {call.name} has run out.", remedy="The control side renews a running job's grant by itself."
-        )
+        raise GrantExpired(f"The grant for {call.name} has run out.", remedy="The control side renews a running job's grant by itself.")

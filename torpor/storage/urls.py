@@ -23,15 +23,11 @@ def file_path(url: str) -> str:
         host, slash, rest = rest[2:].partition("/")
         rest = slash + rest
         if host not in ("", "localhost"):
-            raise UsageError(
-                f"A file: URL cannot name another machine ({host!a}).", remedy="Write file:///path, with three slashes."
-            )
+            raise UsageError(f"A file: URL cannot name another machine ({host!a}).", remedy="Write file:///path, with three slashes.")
     if not rest.startswith("/"):
         raise UsageError("A file: URL needs an absolute path.", remedy="Write file:///path, or the bare path.")
     if "?" in rest or "#" in rest:
-        raise UsageError(
-            "A file: URL has no query and no fragment.", remedy="Write %3F for ? and %23 for #, or give the bare path."
-        )
+        raise UsageError("A file: URL has no query and no fragment.", remedy="Write %3F for ? and %23 for #, or give the bare path.")
     path = unquote_to_bytes(rest)
     if b"\0" in path:
         raise UsageError("A path cannot hold a NUL.")

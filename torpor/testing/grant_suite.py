@@ -87,9 +87,7 @@ class GrantSuite(StoreCase):
             assert not caught.value.retryable
         assert self.names() == []
 
-    @pytest.mark.parametrize(
-        "name", ["../x", "../snapshots/x.json", f"{SNAPSHOT}/../x", f"{SNAPSHOT}/../../config.json", "/x", ""]
-    )
+    @pytest.mark.parametrize("name", ["../x", "../snapshots/x.json", f"{SNAPSHOT}/../x", f"{SNAPSHOT}/../../config.json", "/x", ""])
     def test_a_grant_has_no_way_out(self, name: str) -> None:
         with self.transfer(PACK) as transfer:
             attempts: list[Callable[[], object]] = [
@@ -122,9 +120,7 @@ class GrantSuite(StoreCase):
             with pytest.raises(NotGranted):
                 transfer.get(PACK)
 
-    @pytest.mark.parametrize(
-        "prefix", ["packs/", "packs", "claims/", "snapshots/", f"packs/{SNAPSHOT}", f"packs/{SNAPSHOT}/a/", "/"]
-    )
+    @pytest.mark.parametrize("prefix", ["packs/", "packs", "claims/", "snapshots/", f"packs/{SNAPSHOT}", f"packs/{SNAPSHOT}/a/", "/"])
     def test_grants_to_write_anything_else_are_not_made(self, prefix: str) -> None:
         with pytest.raises(UsageError):
             self.store.grant_put(prefix, 0)

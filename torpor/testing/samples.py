@@ -12,16 +12,12 @@ MIB = 1024 * 1024
 
 @lru_cache(32)
 def weights(dtype: str, size: int = 4 * MIB, seed: int = 1) -> bytes:
-    """`size` bytes of an array of `dtype` (bf16, fp16, fp32), normally distributed around 0 with deviation 0.02, as weights are."""
+    """`size` bytes of an array of `dtype` (bf16, fp16, fp32): normal around 0 with deviation 0.02, as weights are."""
     count = -(-size // (4 if dtype == "fp32" else 2))
     floats = np.random.default_rng(seed).standard_normal(count, dtype=np.float32) * np.float32(0.02)
-    if dtype == "fp32":
-        return floats.tobytes()[:size]
-    if dtype == "fp16":
-        return floats.astype("<f2").tobytes()[:size]
-    if dtype == "bf16":
-        return (floats.view("<u4") >> 16).astype("<u2").tobytes()[:size]
-    raise ValueError(f"no such dtype: {dtype}")
+    arrays = {"fp32": floats, "fp16": floats.astype("<f2"), "bf16": (floats.view("<u4") >> 16).astype("<u2")}
+    data: bytes = arrays[dtype].tobytes()
+    return data[:size]
 
 
 @lru_cache(32)
@@ -40,11 +36,7 @@ def text(size: int = 4 * MIB, seed: int = 1) -> bytes:
     length = 0
     weight = [1 / (rank + 1) for rank in range(len(words))]
     while length < min(size, MIB // 4):
-        line = (
-            "    " * rng.randint(0, 4)
-            + " ".join(rng.choices(words, weight, k=rng.randint(1, 9)))
-            + rng.choice(["\n", ":\n", "()\n"])
-        )
+        line = "    " * rng.randint(0, 4) + " ".join(rng.choices(words, weight, k=rng.randint(1, 9))) + rng.choice(["\n", ":\n", "()\n"])
         lines.append(line)
         length += len(line)
     # Shuffled lines from there on: whole ones recur, as in real code.

@@ -23,7 +23,9 @@ def _normal(generator: np.random.Generator, count: int) -> NDArray[np.float32]:
     """Weights of one tensor: normal, with a deviation of its own around 0.02, as trained layers have."""
     import numpy as np
 
-    return generator.standard_normal(count, dtype=np.float32) * np.float32(0.02 * generator.lognormal(0, 0.6))
+    weights: NDArray[np.float32] = generator.standard_normal(count, dtype=np.float32)
+    weights *= np.float32(0.02 * generator.lognormal(0, 0.6))
+    return weights
 
 
 def bf16(generator: np.random.Generator, size: int) -> Iterator[bytes]:
@@ -106,8 +108,7 @@ def ml_workspace(root: Path, size: int, seed: int = 0) -> None:
         write_safetensors(name, "BF16", bf16(generator, half // 2))
     with open(root / "checkpoints" / "optimizer.pt", "wb") as file:
         file.write(b"PK\x03\x04" + bytes(60))
-        for data in fp32(generator, size // 5):
-            file.write(data)
+        file.writelines(fp32(generator, size // 5))
     packages(root / ".venv" / "lib" / "python3" / "site-packages", size // 10)
     for number in range(max(1, size // 10 // (192 * 1024))):
         with open(root / "data" / "images" / f"{number:05d}.jpg", "wb") as file:

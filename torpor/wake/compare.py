@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from array import array
+from collections.abc import Callable
 
 from blake3 import blake3
 
@@ -16,6 +17,7 @@ from torpor.wake.files import Kept, folder_in_the_way, remove_tree
 from torpor.wake.folders import Folders
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
+from torpor.wake.worker import Worker
 from torpor.workspace.crew import Crew
 
 _BATCH = 64
@@ -43,13 +45,12 @@ class Wants:
             self.bytes += size
 
     def large(self, survey: Survey, number: int, steps: list[int], in_place: bool) -> None:
-        block, row = survey.index.at(number)
-        refs = block.content[row][1]  # type: ignore[index]
+        refs = survey.refs(number)
         chunks = survey.index.chunks
         with self.lock:
             count = 0
             for step in steps:
-                place = refs[step]  # type: ignore[index]
+                place = refs[step]
                 if not chunks.is_hole(place):
                     self.place.append(place)
                     self.entry.append(number)
@@ -70,8 +71,7 @@ def want_everything(survey: Survey) -> Wants:
         block, row = survey.index.at(number)
         wants.small(survey, at, block.size[row])
     for number in survey.large:
-        block, row = survey.index.at(number)
-        wants.large(survey, number, list(range(len(block.content[row][1]))), False)  # type: ignore[index,arg-type]
+        wants.large(survey, number, list(range(len(survey.refs(number)))), False)
     wants.empty = survey.empty
     wants.files += len(survey.empty)
     return wants
@@ -96,7 +96,7 @@ class Comparer:
         self.kept_files = 0
         self.trusted: dict[int, int] = {}  # references that an earlier restore or snapshot has checked, by place
 
-    def run(self, crew: Crew) -> Wants:
+    def run(self, crew: Crew[Worker]) -> Wants:
         survey = self._survey
         self._stage.expect(survey.raw_bytes)
         for kind in (survey.small, survey.large, survey.empty):
@@ -105,7 +105,7 @@ class Comparer:
         crew.drain()
         return self.wants
 
-    def _batch(self, kind: array[int], first: int, last: int) -> object:
+    def _batch(self, kind: array[int], first: int, last: int) -> Callable[[object], None]:
         def work(_: object) -> None:
             folders = Folders(self._survey, self._targets)
             buffer = bytearray(CHUNK_MAX)
@@ -145,7 +145,7 @@ class Comparer:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
         try:
             if kind is survey.small:
-                same = status.st_size == size and self._hash(fd, 0, size, buffer) == block.content[row][2]  # type: ignore[index]
+                same = status.st_size == size and self._hash(fd, 0, size, buffer) == _id(block.content[row])
                 differing = [] if same else [0]
             else:
                 differing = self._steps(fd, number, status, buffer)
@@ -158,7 +158,7 @@ class Comparer:
         else:
             sparse = bool(block.flags[row] & entries.SPARSE) or status.st_blocks * 512 < status.st_size
             whole = status.st_nlink > 1 or sparse
-            steps = list(range(len(block.content[row][1]))) if whole else differing  # type: ignore[index,arg-type]
+            steps = list(range(len(survey.refs(number)))) if whole else differing
             self.wants.large(survey, number, steps, not whole)
 
     def _steps(self, fd: int, number: int, status: os.stat_result, buffer: memoryview) -> list[int]:
@@ -169,7 +169,7 @@ class Comparer:
         extents = block.extents.get(row)
         differing: list[int] = []
         offset = 0
-        for step, place in enumerate(block.content[row][1]):  # type: ignore[index,arg-type]
+        for step, place in enumerate(survey.refs(number)):
             length = chunks.raw[place]
             if chunks.is_hole(place):
                 hole = os.lseek(fd, offset, os.SEEK_HOLE) == offset if offset < status.st_size else False
@@ -180,7 +180,7 @@ class Comparer:
                 differing.append(step)
             offset += length
         if extents is not None and not differing and status.st_blocks * 512 > _allocated(extents):
-            return list(range(len(block.content[row][1])))  # type: ignore[index,arg-type]
+            return list(range(len(survey.refs(number))))
         return differing
 
     def _hash(self, fd: int, offset: int, length: int, buffer: memoryview) -> bytes:
@@ -201,8 +201,7 @@ class Comparer:
                 self.wants.empty.append(kind[at])
                 self.wants.files += 1
         else:
-            block, row = survey.index.at(kind[at])
-            self.wants.large(survey, kind[at], list(range(len(block.content[row][1]))), False)  # type: ignore[index,arg-type]
+            self.wants.large(survey, kind[at], list(range(len(survey.refs(kind[at])))), False)
 
     def _keep(self, handle: int, name: bytes, number: int, status: os.stat_result) -> None:
         with self.wants.lock:
@@ -220,8 +219,8 @@ class Comparer:
     def _trust(self, number: int) -> None:
         block, row = self._survey.index.at(number)
         content = block.content[row]
-        if isinstance(content, tuple):
-            places = [content[0]] if len(content) == 3 else list(content[1])  # type: ignore[arg-type]
+        places = [content.chunk] if isinstance(content, entries.Bundled) else list(self._survey.refs(number))
+        if places:
             with self.wants.lock:
                 for place in places:
                     self.trusted[place] = self.trusted.get(place, 0) + 1
@@ -235,6 +234,10 @@ class Comparer:
         remove_tree(handle, name)
 
 
+def _id(content: entries.Content) -> bytes:
+    return content.id if isinstance(content, entries.Bundled) else b""
+
+
 def _next_data(fd: int, offset: int, size: int) -> int:
     try:
         return os.lseek(fd, offset, os.SEEK_DATA)
@@ -245,4 +248,3 @@ def _next_data(fd: int, offset: int, size: int) -> int:
 def _allocated(extents: array[int]) -> int:
     """An upper bound of the bytes a file with these extents takes on disk: whole blocks of 4 KiB, and their maps."""
     return sum((length + 8191) // 4096 * 4096 for _, length in zip(extents[::2], extents[1::2], strict=True)) + (1 << 16)
-

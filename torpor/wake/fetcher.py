@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from blake3 import blake3
 
-from torpor.codecs.base import Scratch
 from torpor.codecs.table import by_id
 from torpor.errors import Damaged
 from torpor.events import Progress
 from torpor.format.crypto import TAG, Sealer
+from torpor.format.entries import Bundled
 from torpor.format.pack import chunk_aad, chunk_aad_prefix
 from torpor.format.version import CHUNK_MAX, CLASS_LARGE
 from torpor.jobs import RestoreJob
@@ -23,19 +23,10 @@ from torpor.wake.files import Files, Kept, LargeFile
 from torpor.wake.folders import Folders
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
+from torpor.wake.worker import Worker
 from torpor.workspace.crew import Crew, Pool, Stop
 
 UNIT_MAX = SPAN + CHUNK_MAX
-
-
-class Worker:
-    """One decoding thread's buffers and directory handles."""
-
-    def __init__(self, survey: Survey, targets: dict[int, bytes]) -> None:
-        self.coded = bytearray(CHUNK_MAX)
-        self.raw = bytearray(CHUNK_MAX)
-        self.scratch = Scratch()
-        self.folders = Folders(survey, targets)
 
 
 class Fetcher:
@@ -43,7 +34,7 @@ class Fetcher:
 
     def __init__(
         self, job: RestoreJob, survey: Survey, wants: Wants, wanted: list[int], transfer: Transfer, files: Files,
-        metadata: Metadata, kept: Kept, progress: Progress, stop: Stop, buffers: int, crew: Crew, usable: Callable[[], None],
+        metadata: Metadata, kept: Kept, progress: Progress, stop: Stop, buffers: int, crew: Crew[Worker], usable: Callable[[], None],
     ) -> None:  # fmt: skip
         self._job = job
         self._survey = survey
@@ -88,8 +79,7 @@ class Fetcher:
             self.requests += 1
         self._progress.stage("download").add(unit.length, time.perf_counter() - began)
 
-        def work(worker: object) -> None:
-            assert isinstance(worker, Worker)
+        def work(worker: Worker) -> None:
             self._decode(worker, unit, view)
             self._buffers.give(buffer)
 
@@ -101,7 +91,11 @@ class Fetcher:
             name = self._survey.index.head.packs[number].name
             key = self._job.keys.packs.get(name)
             if key is None:
-                raise Damaged(f"There is no key for pack {name}.", safe="Nothing of it was used.", remedy="Run `torpor verify` on this snapshot.")
+                raise Damaged(
+                    f"There is no key for pack {name}.",
+                    safe="Nothing of it was used.",
+                    remedy="Run `torpor verify` on this snapshot.",
+                )
             found = self._sealers[number] = (Sealer(key), chunk_aad_prefix(self._job.repository, name))
         return found
 
@@ -137,11 +131,10 @@ class Fetcher:
             number = wants.entry[self._wanted[at]]
             block, row = survey.index.at(number)
             content = block.content[row]
-            assert isinstance(content, tuple)
-            if len(content) == 3:
+            if isinstance(content, Bundled):
                 size = block.size[row]
-                part = data[content[1] : content[1] + size]
-                self._check(part, content[2], place, pack)
+                part = data[content.offset : content.offset + size]
+                self._check(part, content.id, place, pack)
                 self._files.small(worker.folders, block, row, part)
                 written += size
             else:
@@ -179,9 +172,8 @@ class Fetcher:
         """Where a reference's bytes begin in its file."""
         offsets = self._offsets.get(number)
         if offsets is None:
-            block, row = self._survey.index.at(number)
             offsets, at = [], 0
-            for place in block.content[row][1]:  # type: ignore[index,arg-type]
+            for place in self._survey.refs(number):
                 offsets.append(at)
                 at += self._survey.index.chunks.raw[place]
             self._offsets[number] = offsets

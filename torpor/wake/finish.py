@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 
+from torpor.errors import Malformed
 from torpor.format import entries
 from torpor.format.version import NONE
 from torpor.wake.files import Kept, folder_in_the_way, remove_tree
@@ -51,7 +52,8 @@ class Finisher:
                 block, row = self._survey.index.at(number)
                 handle, name = handles.place(block.parent[row], block.names[row], number)
                 target = block.content[row]
-                assert isinstance(target, bytes)
+                if not isinstance(target, bytes):
+                    raise Malformed("A symbolic link has no target.")
                 try:
                     os.symlink(target, name, dir_fd=handle)
                 except FileExistsError:

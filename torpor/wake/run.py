@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import IO
 
 from torpor.errors import Interrupted, TorporError
@@ -13,7 +14,7 @@ from torpor.jobs import RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
-from torpor.wake.fetcher import UNIT_MAX, Fetcher, Worker
+from torpor.wake.fetcher import UNIT_MAX, Fetcher
 from torpor.wake.files import Files, Kept
 from torpor.wake.finish import Finisher
 from torpor.wake.folders import Folders
@@ -22,6 +23,7 @@ from torpor.wake.locate import fetch_index
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
 from torpor.wake.targets import check_space, prepare, unmark
+from torpor.wake.worker import Worker
 from torpor.workspace import system
 from torpor.workspace.crew import Crew, Stop
 from torpor.workspace.indexfile import IndexFile
@@ -55,6 +57,10 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
         transfer.close()
 
 
+def _download(fetcher: Fetcher, unit: fetch.Unit, _: None) -> None:
+    fetcher.download(unit)
+
+
 class _Restore:
     def __init__(self, job: RestoreJob, progress: Progress, transfer: Transfer, index: IndexFile) -> None:
         self._job = job
@@ -66,7 +72,7 @@ class _Restore:
         self._stop = Stop()
         self._usable_at = 0.0
         self._all_roots = sorted(self._targets) == list(range(len(index.meta.roots)))
-        self._workspace = workspace_id([self._targets[root] for root in sorted(self._targets)])
+        self._workspace = workspace_id(job.repository, [self._targets[root] for root in sorted(self._targets)])
 
     def run(self) -> RestoreResult:
         job, progress = self._job, self._progress
@@ -85,12 +91,19 @@ class _Restore:
             self._finisher.folders()
         fit = limits.plan(job.memory, system.cores(), job.workers)
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(survey, self._targets))
-        downloads = Crew("download", fit.transfers, 2 * fit.transfers, self._stop)
+        downloads: Crew[None] = Crew("download", fit.transfers, 2 * fit.transfers, self._stop, lambda: None)
         try:
             comparer = None
             if any(existing):
                 comparer = Comparer(
-                    survey, self._targets, job.keys.id_key, self._metadata, self._kept, progress, job.mode == "replace", job.dry_run
+                    survey,
+                    self._targets,
+                    job.keys.id_key,
+                    self._metadata,
+                    self._kept,
+                    progress,
+                    job.mode == "replace",
+                    job.dry_run,
                 )
                 wants = comparer.run(crew)
                 progress.end("compare")
@@ -122,13 +135,25 @@ class _Restore:
             return None
         return found
 
-    def _fetch(self, wants: Wants, files: Files, crew: Crew, downloads: Crew, buffers: int) -> Fetcher:
+    def _fetch(self, wants: Wants, files: Files, crew: Crew[Worker], downloads: Crew[None], buffers: int) -> Fetcher:
         job, progress, survey = self._job, self._progress, self._survey
         chunks = self._index.chunks
         wanted = fetch.order(wants.place, wants.priority, chunks)
         units = fetch.units(wanted, wants.place, wants.priority, chunks)
         fetcher = Fetcher(
-            job, survey, wants, wanted, self._transfer, files, self._metadata, self._kept, progress, self._stop, buffers, crew, self._usable
+            job,
+            survey,
+            wants,
+            wanted,
+            self._transfer,
+            files,
+            self._metadata,
+            self._kept,
+            progress,
+            self._stop,
+            buffers,
+            crew,
+            self._usable,
         )
         progress.end("plan")
         progress.stage("download").expect(sum(unit.length for unit in units))
@@ -141,11 +166,11 @@ class _Restore:
                 files.small(folders, *self._index.at(number), None)
             small = [unit for unit in units if unit.priority < CLASS_LARGE]
             for unit in small:
-                downloads.put(lambda _, unit=unit: fetcher.download(unit))
+                downloads.put(partial(_download, fetcher, unit))
             self._finisher.symlinks()
             fetcher.small_done()
             for unit in units[len(small) :]:
-                downloads.put(lambda _, unit=unit: fetcher.download(unit))
+                downloads.put(partial(_download, fetcher, unit))
             fetcher.without_pieces(folders)
             downloads.finish()
             progress.end("download")
@@ -175,7 +200,15 @@ class _Restore:
             checked = dict(fetcher.checked)
             for place, count in (comparer.trusted if comparer else {}).items():
                 checked[place] = checked.get(place, 0) + count
-            keep_record(self._job, self._state, self._workspace, self._survey, self._kept, checked, [self._targets[r] for r in sorted(self._targets)])
+            keep_record(
+                self._job,
+                self._state,
+                self._workspace,
+                self._survey,
+                self._kept,
+                checked,
+                [self._targets[r] for r in sorted(self._targets)],
+            )
         stage.add(self._survey.files, time.perf_counter() - began)
         self._progress.end("finish")
         return self._result(wants, comparer, fetcher, removed)

@@ -58,8 +58,7 @@ class Survey:
                     self.roots[number] = self._root
             taken = self._root in self._selected
             self._taken.append(taken and kind == entries.FILE)
-            if self._known is not None:
-                self._look_up(block, row, number, taken)
+            self._look_up(block, row, number, taken)
             if not taken:
                 continue
             content = block.content[row]
@@ -86,23 +85,31 @@ class Survey:
 
     def _file(self, block: EntryBlock, row: int, number: int, parent: int) -> None:
         content = block.content[row]
-        if not isinstance(content, tuple):
-            self.empty.append(number)
-        elif len(content) == 3:
+        if isinstance(content, entries.Bundled):
             self.small.append(number)
-            self.small_place.append(content[0])
+            self.small_place.append(content.chunk)
             self.small_class.append(klass_of(block.names[row], parent in self._heavy))
-            self.references[content[0]] += 1
-        else:
+            self.references[content.chunk] += 1
+        elif isinstance(content, entries.Chunked):
             self.large.append(number)
-            for place in content[1]:
+            for place in content.refs:
                 self.references[place] += 1
+        else:
+            self.empty.append(number)
+
+    def refs(self, number: int) -> array[int]:
+        """The references of a large file."""
+        block, row = self.index.at(number)
+        content = block.content[row]
+        return content.refs if isinstance(content, entries.Chunked) else array("I")
 
     def _look_up(self, block: EntryBlock, row: int, number: int, taken: bool) -> None:
-        assert self._known is not None
-        found = self._known.match(block, row, number)
-        same = taken and found is not None and self._known.same_content(block, row, found, self.index.chunks)
-        trusted = same and found is not None and self._known.trusts(block, row, found, self.index.chunks, self.index.head.packs)
+        known = self._known
+        if known is None:
+            return
+        found = known.match(block, row, number)
+        same = taken and found is not None and known.same_content(block, row, found, self.index.chunks)
+        trusted = same and found is not None and known.trusts(block, row, found, self.index.chunks, self.index.head.packs)
         self.unchanged.append(same + trusted)
         if same and found is not None:
             self.device.append(found.stats.device[found.row])

@@ -21,7 +21,11 @@ def prepare(job: RestoreJob, target: Target, directory: bool) -> bool:
         return _prepare_file(job, path)
     if not os.path.isdir(path):
         if os.path.lexists(path):
-            raise UsageError(f"{show_path(path)} is not a folder.", safe="Nothing was written.", remedy="Name a folder, or a path that is free.")
+            raise UsageError(
+                f"{show_path(path)} is not a folder.",
+                safe="Nothing was written.",
+                remedy="Name a folder, or a path that is free.",
+            )
         if job.dry_run:
             return False
         os.makedirs(path, mode=0o700)
@@ -40,7 +44,7 @@ def prepare(job: RestoreJob, target: Target, directory: bool) -> bool:
         raise TargetNotEmpty(
             f"{show_path(path)} holds {len(found)} other files or folders.",
             safe="Nothing was written.",
-            remedy="Use a new folder, --merge to keep them, or --replace to make the folder equal to the snapshot (--dry-run shows what goes).",
+            remedy="Use a new folder, --merge to keep them, or --replace to remove what the snapshot lacks (--dry-run shows it).",
         )
     _mark(job, path)
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 
 class Stopped(Exception):
@@ -69,17 +70,17 @@ class Pool:
             self._condition.notify()
 
 
-Work = Callable[[object], None]
+T = TypeVar("T")
 
 
-class Crew:
+class Crew(Generic[T]):
     """`count` threads that call the work put to them; `put` waits while `depth` pieces are queued.
 
     `setup` runs once in each thread; what it returns is passed to each piece of work.
     """
 
-    def __init__(self, name: str, count: int, depth: int, stop: Stop, setup: Callable[[], object] = lambda: None) -> None:
-        self._queue: deque[Work] = deque()
+    def __init__(self, name: str, count: int, depth: int, stop: Stop, setup: Callable[[], T]) -> None:
+        self._queue: deque[Callable[[T], None]] = deque()
         self._depth = depth
         self._stop = stop
         self._setup = setup
@@ -91,7 +92,7 @@ class Crew:
         for thread in self._threads:
             thread.start()
 
-    def put(self, work: Work) -> None:
+    def put(self, work: Callable[[T], None]) -> None:
         with self._condition:
             while len(self._queue) >= self._depth:
                 self._stop.check()
@@ -125,7 +126,7 @@ class Crew:
         for thread in self._threads:
             thread.join()
 
-    def _take(self) -> Work | None:
+    def _take(self) -> Callable[[T], None] | None:
         with self._condition:
             while True:
                 if self._stop.cause is not None:
@@ -149,5 +150,5 @@ class Crew:
                     with self._condition:
                         self._running -= 1
                         self._condition.notify_all()
-        except BaseException as error:  # every failure ends the job, and is raised again by finish or drain
+        except BaseException as error:  # noqa: BLE001 - every failure ends the job, and is raised again by finish or drain
             self._stop.fail(error)

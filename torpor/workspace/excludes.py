@@ -9,9 +9,23 @@ from torpor.errors import UsageError
 
 IGNORE_FILE = b".torporignore"
 # Made anew by the next run of what made them; shown in every manifest that used them.
-DEFAULTS = ("__pycache__/", ".cache/pip/", ".cache/uv/", ".cache/pre-commit/", ".npm/_cacache/", ".conda/pkgs/", ".torpor-restore")
+DEFAULTS = (
+    "__pycache__/",
+    ".cache/pip/",
+    ".cache/uv/",
+    ".cache/pre-commit/",
+    ".npm/_cacache/",
+    ".conda/pkgs/",
+    ".torpor-restore",
+)
 _DEFAULT_NAMES = frozenset((b"__pycache__", b".torpor-restore"))
-_DEFAULT_TAILS = ((b".cache", b"pip"), (b".cache", b"uv"), (b".cache", b"pre-commit"), (b".npm", b"_cacache"), (b".conda", b"pkgs"))
+_DEFAULT_TAILS = (
+    (b".cache", b"pip"),
+    (b".cache", b"uv"),
+    (b".cache", b"pre-commit"),
+    (b".npm", b"_cacache"),
+    (b".conda", b"pkgs"),
+)
 
 
 def _compile(patterns: Sequence[str], where: str) -> Any:

@@ -81,29 +81,25 @@ class Known:
         ):
             return False
         new_content, old_content = block.content[row], there.content[old.row]
-        if not isinstance(new_content, tuple) or not isinstance(old_content, tuple):
-            return new_content is None and old_content is None
-        if len(new_content) != len(old_content):
-            return False
-        if len(new_content) == 3 and len(old_content) == 3:
-            return new_content[2] == old_content[2]
-        new_refs, old_refs = new_content[1], old_content[1]
-        if isinstance(new_refs, int) or isinstance(old_refs, int) or len(new_refs) != len(old_refs):
-            return False
-        return all(
-            chunks.raw[a] == self._chunks.raw[b] and chunks.id(a) == self._chunks.id(b)
-            for a, b in zip(new_refs, old_refs, strict=True)
-        )
+        if isinstance(new_content, entries.Bundled) and isinstance(old_content, entries.Bundled):
+            return new_content.id == old_content.id
+        if isinstance(new_content, entries.Chunked) and isinstance(old_content, entries.Chunked):
+            if len(new_content.refs) != len(old_content.refs):
+                return False
+            return all(
+                chunks.raw[a] == self._chunks.raw[b] and chunks.id(a) == self._chunks.id(b)
+                for a, b in zip(new_content.refs, old_content.refs, strict=True)
+            )
+        return new_content is None and old_content is None
 
     def trusts(self, block: EntryBlock, row: int, old: Recorded, chunks: ChunkList, packs: list[Pack]) -> bool:
         """Whether this rental has checked the very chunks that the snapshot names for this path. Call it after `same_content`."""
         new_content, old_content = block.content[row], old.block.content[old.row]
-        if not isinstance(new_content, tuple) or not isinstance(old_content, tuple):
-            return True
-        if len(new_content) == 3 and len(old_content) == 3:
-            pairs = [(new_content[0], old_content[0])]
-        else:
-            pairs = list(zip(new_content[1], old_content[1], strict=True))  # type: ignore[arg-type]
+        pairs: list[tuple[int, int]] = []
+        if isinstance(new_content, entries.Bundled) and isinstance(old_content, entries.Bundled):
+            pairs = [(new_content.chunk, old_content.chunk)]
+        elif isinstance(new_content, entries.Chunked) and isinstance(old_content, entries.Chunked):
+            pairs = list(zip(new_content.refs, old_content.refs, strict=True))
         return all(self._same_chunk(a, b, chunks, packs) for a, b in pairs)
 
     def _same_chunk(self, new: int, old: int, chunks: ChunkList, packs: list[Pack]) -> bool:

@@ -1,9 +1,9 @@
 """The host's state folder: the rental's identity, stat records and journals of unfinished snapshots.
 
-    rental                        32 hex digits, made once: which machine (from create to destroy) this is
-    records/<workspace>           the stat record of a set of roots
-    journals/<workspace>/<snapshot>-<attempt>   packs that an unfinished snapshot has put
-    restores/<workspace>          a restore under way (wake)
+rental                        32 hex digits, made once: which machine (from create to destroy) this is
+records/<workspace>           the stat record of a set of roots
+journals/<workspace>/<snapshot>-<attempt>   packs that an unfinished snapshot has put
+restores/<workspace>          a restore under way (wake)
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torpor.format import names
 from torpor.workspace import journal
 
 
-def workspace_id(roots: list[bytes]) -> str:
-    """Names the workspace at these roots (absolute paths, in order) within one host."""
-    return hashlib.sha256(b"\0".join(os.path.realpath(root) for root in roots)).hexdigest()[:32]
+def workspace_id(repository: str, roots: list[bytes]) -> str:
+    """Names the workspace at these roots (in order) as one repository knows it, within one host."""
+    return hashlib.sha256(b"\0".join((repository.encode(), *map(os.path.realpath, roots)))).hexdigest()[:32]
 
 
 class State:

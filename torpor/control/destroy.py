@@ -1,0 +1,132 @@
+"""The only way to a machine's end: a fresh receipt, a final check without changes, a confirmed recovery key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torpor.clock import parse_rfc3339, rfc3339
+from torpor.control import catalogue, receipts
+from torpor.control.receipts import Depth, Verified
+from torpor.control.repository import Repository
+from torpor.errors import Damaged, DestroyRefused, HostFailed
+from torpor.events import Listener
+from torpor.format import crypto
+from torpor.format.manifest import FinalCheck, HostProof, Receipt
+from torpor.jobs import CheckJob, CheckResult, Scope, SnapshotResult
+from torpor.machines.base import Machine, Proof, Status
+from torpor.remote.host import Host
+
+LEFT_RUNNING = "The machine was left running."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """What the owner accepts to lose: problem files by path, and changes that match a pattern."""
+
+    accept: list[str] = field(default_factory=list)
+    ignore_changes: list[str] = field(default_factory=list)
+
+
+def require_recovery(repository: Repository) -> None:
+    """Raise `DestroyRefused` until somebody has shown that they have the recovery key."""
+    if repository.encrypted and not repository.recovery_confirmed:
+        raise DestroyRefused(
+            "The recovery key of this repository was never confirmed; without it, losing this computer would lose the snapshot.",
+            safe=LEFT_RUNNING,
+            remedy="Write down what `torpor keys show` prints and type it in with `torpor keys confirm` "
+            "(unattended: TORPOR_RECOVERY_CONFIRMED=1).",
+        )
+
+
+def final_check(
+    repository: Repository, host: Host, scope: Scope, state: bytes, snapshot: str, accept: Acceptance, listen: Listener
+) -> CheckResult:
+    """Ask the host whether anything changed since `snapshot`. The answer is the host's; the receipt says so."""
+    lineage = catalogue.load(repository, snapshot).manifest.lineage
+    id_key = crypto.id_key(repository.private().private.root, lineage)
+    job = CheckJob(repository=repository.id, snapshot=snapshot, scope=scope, state=state, id_key=id_key, ignore=accept.ignore_changes)
+    result = host.run(job, listen)
+    if not isinstance(result, CheckResult):
+        raise HostFailed("The host answered another job than it was given.")
+    return result
+
+
+def refused_problems(result: SnapshotResult, check: CheckResult, accept: Acceptance) -> list[str]:
+    """Problem files and open files that nobody accepted to lose."""
+    counted = [line for line in result.problem_paths if not line.startswith("special: ")]
+    lines = [*counted, *(f"open for writing: {line}" for line in check.open_files), *check.problems]
+    return [line for line in dict.fromkeys(lines) if not _accepted(line, accept)]
+
+
+def _accepted(line: str, accept: Acceptance) -> bool:
+    path = line.partition(": ")[2]
+    return any(wanted in ("all", path) or path.startswith((wanted.rstrip("/") + "/", wanted + ": ")) for wanted in accept.accept)
+
+
+def prove(
+    repository: Repository, result: SnapshotResult, check: CheckResult, depth: Depth, accept: Acceptance, listen: Listener
+) -> Verified:
+    """Verify the snapshot from outside the host and sign a receipt that carries the host's final check.
+
+    Raises `DestroyRefused` if problems or changes are left, `Damaged` if the store does not hold what it should.
+    """
+    left = refused_problems(result, check, accept)
+    if left:
+        raise DestroyRefused(
+            f"{len(left)} files are not in the snapshot as they are: {'; '.join(left[:5])}.",
+            safe=LEFT_RUNNING,
+            remedy="Close or mend them and hibernate again, or accept their loss one by one with --accept PATH.",
+        )
+    if check.changed:
+        raise DestroyRefused(
+            f"{check.changed} files changed after the snapshot: {'; '.join(check.changed_paths[:5])}.",
+            safe=LEFT_RUNNING,
+            remedy="Stop what writes there and hibernate again, or leave them out with --ignore-changes GLOB.",
+        )
+    accepted = [*accept.accept, *accept.ignore_changes]
+    host = HostProof(result.compared, result.rental, FinalCheck(rfc3339(check.time), check.changed, accepted))
+    verified = receipts.verify(repository, result.snapshot, "sample" if depth == "presence" else depth, listen, host)
+    if verified.damage:
+        name, why = next(iter(verified.damage.items()))
+        raise Damaged(
+            f"{len(verified.damage)} objects of snapshot {result.snapshot} are not what they should be: {name}: {why}.",
+            safe=LEFT_RUNNING,
+            remedy="Look at the store, then take the snapshot again.",
+        )
+    return verified
+
+
+def proof(repository: Repository, machine: Machine, receipt: Receipt) -> Proof:
+    """Permission to destroy, from a signed receipt. Raises `DestroyRefused` for any doubt."""
+    require_recovery(repository)
+    status = machine.status()
+    snapshot = catalogue.load(repository, receipt.snapshot)
+    stored = [r for r in receipts.load_all(repository, receipt.snapshot) if r == receipt]
+    host = receipt.host
+    why = ""
+    if not stored:
+        why = "its receipt is not in the store"
+    elif receipt.manifest_sha256 != snapshot.sha256:
+        why = "its manifest is not the one that was verified"
+    elif receipt.depth not in ("sample", "full"):
+        why = "nothing of it was read back"
+    elif host is None or host.final_check.changed:
+        why = "the machine was not checked for changes"
+    elif not host.compared:
+        why = "the host did not compare what it encoded"
+    elif host.rental != status.rental:
+        why = "it is of another machine"
+    elif not receipts.is_fresh(repository, receipt) or repository.clock.now() - parse_rfc3339(host.final_check.time) > receipts.FRESH:
+        why = "its receipt is older than 15 minutes"
+    if why:
+        raise DestroyRefused(
+            f"Snapshot {receipt.snapshot} does not prove that {machine.address} can go: {why}.",
+            safe=LEFT_RUNNING,
+            remedy="Hibernate it again.",
+        )
+    return Proof(machine.address, status.rental, receipt.snapshot, parse_rfc3339(receipt.time) + receipts.FRESH)
+
+
+def destroy(repository: Repository, machine: Machine, receipt: Receipt) -> Status:
+    """Destroy a machine on proof; its status afterwards."""
+    return machine.destroy(proof(repository, machine, receipt))

@@ -1,0 +1,174 @@
+"""Recovery receipts: what was proven of a snapshot, by the control side, signed and kept beside it."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torpor import __version__
+from torpor.clock import parse_rfc3339, rfc3339
+from torpor.control import catalogue, heads
+from torpor.control.catalogue import Snapshot
+from torpor.control.commit import data_keys, fetch_index, open_index
+from torpor.control.repository import Repository
+from torpor.control.restores import restore_keys
+from torpor.errors import Damaged, Malformed, NotFound
+from torpor.events import Listener, Progress
+from torpor.format import manifest, names
+from torpor.format.manifest import HostProof, Receipt
+from torpor.storage.base import PACKS
+from torpor.storage.transfer import Transfer
+from torpor.verify.scrub import Scrub
+from torpor.workspace import system
+
+Depth = Literal["presence", "sample", "full"]
+
+FRESH = 15 * 60.0  # seconds after which a receipt proves nothing about now
+SAMPLE_PART = 0.05
+SAMPLE_MIN = 4
+
+
+@dataclass
+class Verified:
+    """Outcome of a verification. `damage`: object name → what is wrong; empty if all is well, and only then there is a receipt."""
+
+    snapshot: str
+    depth: Depth
+    packs: int = 0
+    pack_bytes: int = 0
+    read_packs: int = 0
+    read_bytes: int = 0
+    files: int = 0
+    damage: dict[str, str] = field(default_factory=dict)
+    hurt: list[str] = field(default_factory=list)
+    receipt: Receipt | None = None
+    receipt_name: str = ""
+    seconds: float = 0.0
+
+
+def verify(repository: Repository, snapshot_id: str, depth: Depth, listen: Listener, host: HostProof | None = None) -> Verified:
+    """Prove a snapshot: manifest, index, presence and sizes of every pack; with `sample` some packs are read back, with `full` all.
+
+    Damage is reported in the outcome. Raises only where nothing can be said (`NotFound`, `KeysMissing`, `StorageUnavailable`).
+    """
+    progress = Progress(listen)
+    out = Verified(snapshot_id, depth)
+    try:
+        snapshot = catalogue.load(repository, snapshot_id)
+        read = _check(repository, snapshot, depth, out, progress)
+    except (Damaged, Malformed) as error:
+        name = names.manifest(snapshot_id)
+        out.damage.setdefault(_object_of(error, name), error.what)
+        out.seconds = round(progress.elapsed(), 3)
+        return out
+    out.seconds = round(progress.elapsed(), 3)
+    if not out.damage:
+        _sign(repository, snapshot, out, read, host)
+    else:
+        out.hurt = hurt_by(repository, set(out.damage))
+    return out
+
+
+def _object_of(error: Damaged | Malformed, fallback: str) -> str:
+    return getattr(error, "object", None) or fallback
+
+
+def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verified, progress: Progress) -> list[str]:
+    """Fill `out`; the names of packs that were read are returned."""
+    ref = snapshot.manifest.index
+    index_name = PACKS + ref.name
+    try:
+        spool = fetch_index(repository, ref)
+    except (Damaged, Malformed, NotFound) as error:
+        out.damage[index_name] = error.what
+        return []
+    with spool:
+        try:
+            found = open_index(repository, spool, ref, data_keys(repository, snapshot.manifest.keyring), snapshot.id)
+            for _ in found.checked_blocks():
+                pass
+        except (Damaged, Malformed) as error:
+            out.damage[index_name] = error.what
+            return []
+        packs = found.head.packs
+        out.packs, out.pack_bytes, out.files = len(packs), sum(pack.size for pack in packs), found.check.files
+        if (found.check.files, found.count) != (snapshot.manifest.files, snapshot.manifest.entries):
+            out.damage[index_name] = "it holds another number of files than the manifest says"
+        there = heads.present(repository, packs)
+        for pack in packs:
+            if pack.name not in there:
+                out.damage[PACKS + pack.name] = "it is missing, or has another size"
+        numbers = _choose(depth, [number for number, pack in enumerate(packs) if pack.name in there])
+        if not numbers:
+            return []
+        keys, _ = restore_keys(repository, snapshot)
+        grant = repository.store.grant_get([PACKS + packs[number].name for number in numbers], 0)
+        with Transfer(grant) as transfer:
+            scrub = Scrub(repository.id, found, keys.id_key, keys.packs, transfer, progress)
+            findings = scrub.run(numbers, max(2, system.cores()))
+        out.read_packs, out.read_bytes = findings.packs, findings.bytes
+        out.damage |= findings.damage
+        return [packs[number].name for number in numbers]
+
+
+def _choose(depth: Depth, numbers: list[int]) -> list[int]:
+    """Which packs to read back: none, a random sample with the newest in it, or all."""
+    if depth == "full":
+        return numbers
+    if depth == "presence" or not numbers:
+        return []
+    count = min(len(numbers), max(SAMPLE_MIN, int(len(numbers) * SAMPLE_PART)))
+    rest = numbers[:-1]
+    picked = {numbers[-1]}
+    while len(picked) < count:
+        picked.add(rest[secrets.randbelow(len(rest))])
+    return sorted(picked)
+
+
+def _sign(repository: Repository, snapshot: Snapshot, out: Verified, read: list[str], host: HostProof | None) -> None:
+    at = repository.clock.now()
+    out.receipt = Receipt(
+        snapshot=snapshot.id, manifest_sha256=snapshot.sha256, time=rfc3339(at), depth=out.depth, packs=out.packs,
+        pack_bytes=out.pack_bytes, read_packs="all" if out.depth == "full" else read, files=out.files, host=host,
+        versions={"torpor": __version__, "python": platform.python_version()},
+    )  # fmt: skip
+    out.receipt_name = names.receipt(snapshot.id, at)
+    repository.store.put(out.receipt_name, repository.sign("receipt", out.receipt))
+
+
+def load_all(repository: Repository, snapshot: str) -> list[Receipt]:
+    """Receipts of a snapshot, oldest first; all verified."""
+    found: list[Receipt] = []
+    for info in repository.store.list(f"{names.RECEIPTS}{snapshot}/"):
+        receipt = manifest.decode(repository.read_signed("receipt", info.name), Receipt, info.name)
+        if receipt.snapshot != snapshot:
+            raise Malformed(f"{info.name} is the receipt of another snapshot.")
+        found.append(receipt)
+    return found
+
+
+def fully_verified(repository: Repository, snapshot: Snapshot) -> bool:
+    """Whether a receipt says that the control side read and checked every byte of this very manifest's packs."""
+    return any(r.depth == "full" and r.manifest_sha256 == snapshot.sha256 for r in load_all(repository, snapshot.id))
+
+
+def is_fresh(repository: Repository, receipt: Receipt) -> bool:
+    return 0 <= repository.clock.now() - parse_rfc3339(receipt.time) <= FRESH
+
+
+def hurt_by(repository: Repository, objects: set[str]) -> list[str]:
+    """Snapshots that name any of these objects."""
+    hurt: list[str] = []
+    good, bad = catalogue.load_all(repository)
+    for snapshot in good:
+        own = {names.manifest(snapshot.id), PACKS + snapshot.manifest.index.name}
+        try:
+            own |= {PACKS + pack.name for pack in heads.head_of(repository, snapshot.manifest).packs}
+        except (Damaged, Malformed, NotFound):
+            hurt.append(snapshot.id)
+            continue
+        if own & objects:
+            hurt.append(snapshot.id)
+    return sorted({*hurt, *bad})

@@ -1,0 +1,95 @@
+"""Restoring a snapshot: manifest → keys for this job only → grant → the host's job."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from torpor.control import catalogue, heads
+from torpor.control.catalogue import Snapshot
+from torpor.control.commit import data_keys, fetch_index, open_index
+from torpor.control.repository import Repository
+from torpor.errors import HostFailed, UsageError
+from torpor.events import Listener
+from torpor.format import crypto, meta, names
+from torpor.jobs import MEMORY_DEFAULT, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
+from torpor.remote.host import Host
+from torpor.storage.base import PACKS
+
+GRANT_LIFETIME = 6 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """`maps`: old root path → where it goes. Without them one root goes to `target` itself, several below it by their old paths."""
+
+    mode: Mode = "new"
+    owners: Owners = "numbers"
+    setuid: bool = False
+    dry_run: bool = False
+    maps: dict[bytes, bytes] = field(default_factory=dict)
+    memory: int = MEMORY_DEFAULT
+    workers: int = 0
+
+
+def restore_keys(repository: Repository, snapshot: Snapshot) -> tuple[RestoreKeys, list[str]]:
+    """The keys a host needs for this snapshot (never a data key), and the names of its packs."""
+    head = heads.head_of(repository, snapshot.manifest)
+    keys = data_keys(repository, snapshot.manifest.keyring)
+    writer = names.writer_of(snapshot.manifest.index.name)
+    packs = {
+        pack.name: crypto.pack_key(keys[names.writer_of(pack.name)], pack.name, pack.salt)
+        for pack in head.packs
+        if names.writer_of(pack.name) in keys
+    }
+    root = repository.private().private.root
+    return RestoreKeys(crypto.id_key(root, snapshot.manifest.lineage), crypto.index_key(keys[writer], writer), packs), list(packs)
+
+
+def roots_of(repository: Repository, snapshot: Snapshot) -> list[meta.Root]:
+    """The roots as the index has them."""
+    ref = snapshot.manifest.index
+    with fetch_index(repository, ref) as spool:
+        return open_index(repository, spool, ref, data_keys(repository, snapshot.manifest.keyring), snapshot.id).meta.roots
+
+
+def plan_targets(roots: list[meta.Root], target: bytes | None, maps: dict[bytes, bytes]) -> list[Target]:
+    """Which root goes where. Raises `UsageError` if that is not clear."""
+    out: list[Target] = []
+    left = dict(maps)
+    for number, root in enumerate(roots):
+        wanted = left.pop(root.path, None) or left.pop(root.name, None)
+        if wanted is not None:
+            out.append(Target(number, wanted))
+        elif target is not None and len(roots) == 1:
+            out.append(Target(number, target if root.kind == "directory" else os.path.join(target, root.name)))
+        elif target is not None:
+            out.append(Target(number, os.path.join(target, root.path.lstrip(b"/"))))
+    if left:
+        known = ", ".join(show_path(root.path) for root in roots)
+        raise UsageError(f"The snapshot has no folder {show_path(next(iter(left)))}; it has {known}.")
+    if not out:
+        raise UsageError("No target was given.", remedy="Name a folder, or map folders one by one with --map OLD=NEW.")
+    return out
+
+
+def restore(
+    repository: Repository, host: Host, snapshot_id: str, target: bytes | None, state: bytes, options: Options, listen: Listener
+) -> RestoreResult:
+    """Restore a snapshot on `host`. Raises `TorporError`; a restore that ended early goes on when it is run again."""
+    snapshot = catalogue.load(repository, snapshot_id)
+    catalogue.pin(repository, snapshot)
+    ref = snapshot.manifest.index
+    keys, packs = restore_keys(repository, snapshot)
+    targets = plan_targets(roots_of(repository, snapshot), target, options.maps)
+    wanted = [PACKS + name for name in packs] + [PACKS + ref.name]
+    job = RestoreJob(
+        repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
+        keys=keys, targets=targets, state=state, grant=repository.store.grant_get(wanted, repository.clock.now() + GRANT_LIFETIME),
+        mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
+        memory=options.memory, workers=options.workers,
+    )  # fmt: skip
+    result = host.run(job, listen)
+    if not isinstance(result, RestoreResult):
+        raise HostFailed("The host answered another job than it was given.")
+    return result

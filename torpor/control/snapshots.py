@@ -1,0 +1,158 @@
+"""Taking a snapshot, start to end: probe → claim → grant → the host's job → commit."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from torpor.control import catalogue, claims, heads, receipts
+from torpor.control.catalogue import Snapshot
+from torpor.control.commit import Commit
+from torpor.control.repository import Repository
+from torpor.errors import HostFailed, NotFound
+from torpor.events import Listener
+from torpor.format import crypto, names
+from torpor.format.manifest import Private
+from torpor.jobs import MEMORY_DEFAULT, Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
+from torpor.remote.host import Host
+from torpor.storage.base import PACKS
+
+GRANT_LIFETIME = 6 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to take a snapshot. `compare`: decode and compare everything that is encoded. Memory in bytes; 0 workers: one a core."""
+
+    name: str = ""
+    machine: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    codec: Codec = "auto"
+    level: int = 0
+    compare: bool = False
+    rescan: bool = False
+    memory: int = MEMORY_DEFAULT
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A committed snapshot and what its host reported."""
+
+    snapshot: Snapshot
+    result: SnapshotResult
+    seconds: float
+
+
+@dataclass
+class _Base:
+    """What a new snapshot may build on."""
+
+    parents: list[Snapshot] = field(default_factory=list)
+    allowed: dict[str, int] = field(default_factory=dict)
+    verified: list[str] = field(default_factory=list)
+    continues: list[str] = field(default_factory=list)
+
+
+def take(repository: Repository, host: Host, scope: Scope, state: bytes, options: Options, listen: Listener) -> Taken:
+    """Save `scope` of `host` as a new snapshot. `state` is the host's folder for records.
+
+    Raises `TorporError`; then there is no new manifest, and what reached the store is used by the next run.
+    """
+    began = time.monotonic()
+    keys = repository.private()
+    probe = host.run(ProbeJob(repository=repository.id, scope=scope, state=state), listen)
+    if not isinstance(probe, ProbeResult):
+        raise HostFailed("The host answered a question that was not asked.")
+    lineage = probe.lineage or secrets.token_hex(16)
+    snapshot = names.snapshot_id(repository.clock.now(), secrets.token_bytes(4))
+    attempt = secrets.token_hex(4)
+    base = _Base() if options.rescan and not probe.continues else _base(repository, lineage, probe)
+    claim = claims.new(repository, snapshot, lineage, [heads.parent_of(p.manifest) for p in base.parents], base.continues)
+    claims.write(repository, claim)
+    try:
+        base.parents = _still_there(repository, base.parents)
+        _allow(repository, base)
+        job = SnapshotJob(
+            repository=repository.id, snapshot=snapshot, attempt=attempt, lineage=lineage,
+            keys=HostKeys(crypto.id_key(keys.private.root, lineage), repository.box_public),
+            scope=scope, state=state,
+            grant=repository.store.grant_put(f"{PACKS}{snapshot}/", repository.clock.now() + GRANT_LIFETIME),
+            allowed=base.allowed, verified=base.verified, continues=base.continues,
+            codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
+            memory=options.memory, workers=options.workers,
+        )  # fmt: skip
+        with claims.kept(repository, claim):
+            result = host.run(job, listen)
+            if not isinstance(result, SnapshotResult):
+                raise HostFailed("The host answered another job than it was given.")
+            newest = base.parents[-1] if base.parents else None
+            private = Private(options.name, options.machine, result.rental, [show_path(root) for root in scope.roots], options.labels)
+            commit = Commit(repository, claim, attempt, base.parents, base.allowed)
+            generation = newest.manifest.generation + 1 if newest else 1
+            made = commit.run(result, private, generation, newest.id if newest else None)
+    except BaseException:
+        _leave(repository, snapshot)
+        raise
+    return Taken(made, result, time.monotonic() - began)
+
+
+def _base(repository: Repository, lineage: str, probe: ProbeResult) -> _Base:
+    """Snapshots of this lineage to build on: the one the host's record is of, and the newest. Dead attempts that can go on."""
+    base = _Base()
+    known = catalogue.ids(repository)
+    catalogue.check_pins(repository, known)
+    base.continues = [snapshot for snapshot in probe.continues if snapshot not in known]
+    mine = _newest(repository, lineage, known)
+    if probe.snapshot in known and (not mine or mine[0].id != probe.snapshot):
+        recorded = _try_load(repository, probe.snapshot)
+        if recorded is not None and recorded.manifest.lineage == lineage:
+            mine.append(recorded)
+    elif probe.snapshot is not None and probe.snapshot not in known:
+        base.continues.append(probe.snapshot)
+    base.parents = sorted(mine, key=lambda snapshot: snapshot.id)
+    return base
+
+
+def _newest(repository: Repository, lineage: str, known: list[str]) -> list[Snapshot]:
+    """The newest snapshot of a lineage, if there is one."""
+    for snapshot in reversed(known):
+        found = _try_load(repository, snapshot)
+        if found is not None and found.manifest.lineage == lineage:
+            return [found]
+    return []
+
+
+def _try_load(repository: Repository, snapshot: str) -> Snapshot | None:
+    try:
+        return catalogue.load(repository, snapshot)
+    except NotFound:
+        return None
+
+
+def _still_there(repository: Repository, parents: list[Snapshot]) -> list[Snapshot]:
+    """Parents whose manifests exist now that the claim is written: only those are protected for sure."""
+    known = set(catalogue.ids(repository))
+    return [parent for parent in parents if parent.id in known]
+
+
+def _allow(repository: Repository, base: _Base) -> None:
+    """List the packs that the job may name: of its parents, and of its own dead attempts; present ones only."""
+    for parent in base.parents:
+        head = heads.head_of(repository, parent.manifest)
+        there = heads.present(repository, head.packs)
+        base.allowed |= there
+        if receipts.fully_verified(repository, parent):
+            base.verified += list(there)
+    for snapshot in base.continues:
+        for info in repository.store.list(f"{PACKS}{snapshot}/"):
+            name = info.name[len(PACKS) :]
+            if names.is_pack(name):
+                base.allowed[name] = info.size
+
+
+def _leave(repository: Repository, snapshot: str) -> None:
+    """A failed attempt keeps its claim if it left packs that the next run can use; otherwise nothing is left behind."""
+    if next(iter(repository.store.list(f"{PACKS}{snapshot}/")), None) is None:
+        claims.release(repository, snapshot)

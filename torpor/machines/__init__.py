@@ -1,0 +1,1 @@
+"""Somewhere to run: one file a kind of machine, one row in `table`."""

@@ -1,0 +1,104 @@
+"""A local machine: a folder with a workspace, an identity and a state. The embedded default, to hibernate, destroy and wake for real.
+
+<home>/machines/<name>/machine.json    state, rental, times
+<home>/machines/<name>/workspace/      what is hibernated
+<home>/machines/<name>/state/          the engine's records, gone with the machine
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from torpor.clock import SYSTEM, Clock, rfc3339
+from torpor.errors import MachineError, UsageError
+from torpor.machines.base import Access, Proof, Status
+from torpor.workspace.state import State
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+class LocalMachine:
+    """`local:NAME` below a folder of machines."""
+
+    def __init__(self, name: str, folder: Path, clock: Clock = SYSTEM) -> None:
+        if not _NAME.match(name):
+            raise UsageError(f"{name!r} is no name for a machine.", remedy="Use letters, digits, dot, dash and underscore.")
+        self.name = name
+        self._folder = folder / name
+        self._clock = clock
+
+    @property
+    def address(self) -> str:
+        return f"local:{self.name}"
+
+    @property
+    def workspace(self) -> Path:
+        return self._folder / "workspace"
+
+    @property
+    def state_folder(self) -> Path:
+        return self._folder / "state"
+
+    def _read(self) -> dict[str, str]:
+        try:
+            with open(self._folder / "machine.json", encoding="utf-8") as file:
+                data = json.load(file)
+        except FileNotFoundError:
+            return {}
+        return {str(key): str(value) for key, value in data.items()}
+
+    def _write(self, **fields: str) -> None:
+        path = self._folder / "machine.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(fields, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def status(self) -> Status:
+        known = self._read()
+        state = known.get("state")
+        if state not in ("running", "destroyed"):
+            return Status(self.address, "missing")
+        return Status(self.address, "running" if state == "running" else "destroyed", known.get("rental", ""))
+
+    def create(self) -> Status:
+        status = self.status()
+        if status.state == "running":
+            return status
+        self._clear()
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        rental = State(os.fsencode(self.state_folder)).rental()
+        self._write(state="running", rental=rental, created=rfc3339(self._clock.now()))
+        return self.status()
+
+    def access(self) -> Access:
+        status = self.status()
+        if status.state != "running":
+            raise MachineError(
+                f"{self.address} is {status.state}.",
+                safe="Nothing was changed.",
+                remedy=f"Wake a snapshot on it: torpor wake latest --on {self.address}",
+            )
+        return Access([os.fsencode(self.workspace)], os.fsencode(self.state_folder))
+
+    def destroy(self, proof: Proof) -> Status:
+        """Delete workspace and records. The state is written first and last, so that a crash in between is finished by the next call."""
+        known = self._read()
+        if known.get("state") == "destroyed" and known.get("rental") == proof.rental:
+            self._clear()
+            return self.status()
+        proof.check(self.address, known.get("rental", ""), self._clock)
+        self._write(state="destroyed", rental=proof.rental, snapshot=proof.snapshot, destroyed=rfc3339(self._clock.now()))
+        self._clear()
+        return self.status()
+
+    def _clear(self) -> None:
+        for folder in (self.workspace, self.state_folder):
+            if folder.exists():
+                shutil.rmtree(folder)

@@ -1,0 +1,116 @@
+"""The control side's end: a host is something that runs jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from torpor import __version__
+from torpor.errors import HostFailed, from_dict
+from torpor.events import Event, Listener
+from torpor.jobs import Job, Result, decode_result, encode
+from torpor.remote import engine
+
+R = TypeVar("R", bound=Result)
+
+
+class Host(Protocol):
+    """Runs one job at a time; events go to the listener on the calling thread or another."""
+
+    def run(self, job: Job, listen: Listener) -> Result: ...
+
+
+class InProcess:
+    """The engine in this very process: for one's own computer, where start-up time counts."""
+
+    def run(self, job: Job, listen: Listener) -> Result:
+        return engine.run(job, listen)
+
+
+class _Line(msgspec.Struct):
+    event: Event | None = None
+    result: msgspec.Raw | None = None
+    failure: dict[str, object] | None = None
+    torpor: str = ""
+    protocol: int = 0
+
+
+class Subprocess:
+    """The engine in a process of its own, over its standard streams: the same conversation as over SSH.
+
+    `environment` is the whole environment of the engine; it holds no credential, whatever this process's own has.
+    """
+
+    def __init__(self, command: Sequence[str] = (), environment: dict[str, str] | None = None) -> None:
+        self._command = list(command) or [sys.executable, "-m", "torpor.remote.serve"]
+        self._environment = clean_environment() if environment is None else environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, job: Job, listen: Listener) -> Result:
+        process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment, start_new_session=True
+        )
+        self.process = process
+        if process.stdin is None or process.stdout is None:
+            raise HostFailed("The host's engine has no streams.")
+        try:
+            self._shake_hands(process.stdout.readline())
+            process.stdin.write(encode(job) + b"\n")
+            process.stdin.flush()
+            for text in process.stdout:
+                line = msgspec.json.decode(text, type=_Line)
+                if line.event is not None:
+                    listen(line.event)
+                elif line.failure is not None:
+                    raise from_dict(line.failure)
+                elif line.result is not None:
+                    return decode_result(bytes(line.result))
+            raise HostFailed(
+                f"The host's engine ended without a result (exit code {process.wait()}).",
+                safe="What reached the store is kept; nothing was destroyed.",
+                remedy="Run the command again: it goes on from there.",
+            )
+        finally:
+            process.stdin.close()
+            if process.poll() is None:
+                self._end(process)
+            process.stdout.close()
+
+    def _shake_hands(self, text: bytes) -> None:
+        try:
+            line = msgspec.json.decode(text, type=_Line)
+        except msgspec.DecodeError:
+            line = _Line()
+        if line.torpor != __version__:
+            raise HostFailed(
+                f"The host answers as torpor {line.torpor or 'nothing known'}; this is {__version__}.",
+                safe="Nothing was started.",
+                remedy="Install the same version on the host.",
+            )
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        """Let it finish what it has in hand; end it if it does not."""
+        try:
+            process.wait(timeout=1)
+            return
+        except subprocess.TimeoutExpired:
+            process.terminate()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without anything that could be a secret."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

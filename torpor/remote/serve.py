@@ -1,0 +1,74 @@
+"""The host's end: one job as JSON on standard input, one event a line as JSON on standard output, the result last.
+
+    ← {"torpor": "0.1.0", "protocol": 1}
+    → {"type": "snapshot", …}
+    ← {"event": {…}}            any number
+    ← {"result": {…}}           or {"failure": {"error": …, "what": …, "safe": …, "remedy": …}}
+
+The exit code is the error's class. SIGTERM and SIGINT stop the job cleanly. Standard error is for defects only.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+import msgspec
+
+from torpor import __version__
+from torpor.errors import Interrupted, Malformed, TorporError
+from torpor.events import Event
+from torpor.jobs import decode_job
+from torpor.remote.engine import run
+
+PROTOCOL = 1
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """One line of output."""
+
+    event: Event | None = None
+    result: msgspec.Raw | None = None
+    failure: dict[str, object] | None = None
+    torpor: str = ""
+    protocol: int = 0
+
+
+_lock = threading.Lock()
+_encoder = msgspec.json.Encoder()
+
+
+def say(line: Line) -> None:
+    data = _encoder.encode(line) + b"\n"
+    with _lock:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
+    raise Interrupted(f"The job was stopped by {signal.Signals(signum).name}.")
+
+
+def main() -> int:
+    """Serve one job; the exit code is returned."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _interrupt)
+    say(Line(torpor=__version__, protocol=PROTOCOL))
+    try:
+        try:
+            job = decode_job(sys.stdin.buffer.readline())
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise Malformed(f"The job does not parse: {error}.", remedy="Install the same version of torpor on both sides.") from None
+        result = run(job, lambda event: say(Line(event=event)))
+    except TorporError as error:
+        say(Line(failure=error.as_dict()))
+        return error.exit_code
+    say(Line(result=msgspec.Raw(msgspec.json.encode(result))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

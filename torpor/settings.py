@@ -1,0 +1,64 @@
+"""Settings from the environment, read once, at a door. Secrets have a type that never prints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torpor.errors import UsageError
+
+
+class Secret:
+    """A string that shows itself only when asked by name."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`home`: keys, pins, state. `storage`: URL of the repository."""
+
+    home: Path
+    storage: str
+    recovery_key: Secret = field(default_factory=lambda: Secret(""))
+    recovery_confirmed: bool = False
+    passphrase: Secret = field(default_factory=lambda: Secret(""))
+
+
+_TRUE = ("1", "true", "yes", "on")
+
+
+def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
+    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE.
+
+    Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
+    """
+    env = os.environ if environ is None else environ
+    home = Path(env.get("TORPOR_HOME") or Path(env.get("HOME") or "~").expanduser() / ".torpor").absolute()
+    url = storage or env.get("TORPOR_STORAGE", "")
+    provider = env.get("STORAGE_PROVIDER", "")
+    if not url and provider not in ("", "local"):
+        raise UsageError(f"STORAGE_PROVIDER={provider} is not known to this version.", remedy="Use local, or give --storage file:///path.")
+    return Settings(
+        home=home,
+        storage=url or (home / "storage").as_uri(),
+        recovery_key=Secret(env.get("TORPOR_RECOVERY_KEY", "")),
+        recovery_confirmed=env.get("TORPOR_RECOVERY_CONFIRMED", "").lower() in _TRUE,
+        passphrase=Secret(env.get("TORPOR_PASSPHRASE", "")),
+    )
