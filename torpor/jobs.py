@@ -76,8 +76,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     """Save `scope` as `snapshot`.
 
-    `state` is the host's folder for records; `allowed` are packs with their sizes (of the parents and of this rental's own dead
-    attempts) that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted whoever wrote them.
+    `state` is the host's folder for records. `allowed` are packs with their sizes, of the parents and of this rental's own dead
+    attempts, that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted
+    whoever wrote them.
     """
 
     repository: str

@@ -12,9 +12,10 @@ import msgspec
 
 from torpor import __version__
 from torpor.errors import HostFailed, from_dict
-from torpor.events import Event, Listener
+from torpor.events import Listener
 from torpor.jobs import Job, Result, decode_result, encode
 from torpor.remote import engine
+from torpor.remote.protocol import Line
 
 R = TypeVar("R", bound=Result)
 
@@ -30,14 +31,6 @@ class InProcess:
 
     def run(self, job: Job, listen: Listener) -> Result:
         return engine.run(job, listen)
-
-
-class _Line(msgspec.Struct):
-    event: Event | None = None
-    result: msgspec.Raw | None = None
-    failure: dict[str, object] | None = None
-    torpor: str = ""
-    protocol: int = 0
 
 
 class Subprocess:
@@ -63,12 +56,12 @@ class Subprocess:
             process.stdin.write(encode(job) + b"\n")
             process.stdin.flush()
             for text in process.stdout:
-                line = msgspec.json.decode(text, type=_Line)
+                line = msgspec.json.decode(text, type=Line)
                 if line.event is not None:
                     listen(line.event)
                 elif line.failure is not None:
                     raise from_dict(line.failure)
-                elif line.result is not None:
+                elif bytes(line.result):
                     return decode_result(bytes(line.result))
             raise HostFailed(
                 f"The host's engine ended without a result (exit code {process.wait()}).",
@@ -83,9 +76,9 @@ class Subprocess:
 
     def _shake_hands(self, text: bytes) -> None:
         try:
-            line = msgspec.json.decode(text, type=_Line)
+            line = msgspec.json.decode(text, type=Line)
         except msgspec.DecodeError:
-            line = _Line()
+            line = Line()
         if line.torpor != __version__:
             raise HostFailed(
                 f"The host answers as torpor {line.torpor or 'nothing known'}; this is {__version__}.",

@@ -20,22 +20,9 @@ import msgspec
 
 from torpor import __version__
 from torpor.errors import Interrupted, Malformed, TorporError
-from torpor.events import Event
 from torpor.jobs import decode_job
 from torpor.remote.engine import run
-
-PROTOCOL = 1
-
-
-class Line(msgspec.Struct, omit_defaults=True):
-    """One line of output."""
-
-    event: Event | None = None
-    result: msgspec.Raw | None = None
-    failure: dict[str, object] | None = None
-    torpor: str = ""
-    protocol: int = 0
-
+from torpor.remote.protocol import PROTOCOL, Line
 
 _lock = threading.Lock()
 _encoder = msgspec.json.Encoder()
