@@ -1,0 +1,61 @@
+"""Where a workspace is: paths of this computer, or a machine. The same words everywhere: `PATH …` or `local:NAME`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torpor.control.home import Home
+from torpor.errors import UsageError
+from torpor.jobs import Scope
+from torpor.machines.base import Machine
+from torpor.machines.table import is_machine, open_machine
+from torpor.remote.host import Host, InProcess, Subprocess
+
+
+@dataclass(frozen=True)
+class Place:
+    """A workspace and the way to run jobs on it. `address` names the machine, or is empty for paths."""
+
+    host: Host
+    roots: list[bytes]
+    state: bytes
+    address: str = ""
+    machine: Machine | None = None
+
+    def scope(self, excludes: Sequence[str] = (), *, default_excludes: bool = True, one_file_system: bool = True) -> Scope:
+        return Scope(
+            roots=self.roots, excludes=list(excludes), default_excludes=default_excludes, one_file_system=one_file_system
+        )
+
+
+def of_sources(home: Home, sources: Sequence[str]) -> Place:
+    """The place that SOURCE arguments name: one machine, or paths of this computer. Raises `UsageError`, `MachineError`."""
+    machines = [source for source in sources if is_machine(source)]
+    if not sources:
+        raise UsageError("No source was given.", remedy="Name a folder, or a machine such as local:NAME.")
+    if machines and len(sources) > 1:
+        raise UsageError("A machine is a source by itself.", remedy="Name one machine, or one or several paths.")
+    if machines:
+        return of_machine(home, machines[0], own_process=False)
+    roots = [os.path.abspath(os.fsencode(source)) for source in sources]
+    if len(set(roots)) != len(roots):
+        raise UsageError("A source is named twice.")
+    return Place(InProcess(), roots, home.host_state)
+
+
+def of_machine(home: Home, address: str, *, own_process: bool = True) -> Place:
+    """A running machine. With `own_process`, its engine runs in a process that holds none of this one's secrets."""
+    machine = open_machine(address, home.machines)
+    access = machine.access()
+    host = Subprocess(access.command) if own_process or access.command else InProcess()
+    return Place(host, access.roots, access.state, machine.address, machine)
+
+
+def of_target(home: Home, target: str) -> Place:
+    """Where a restore goes: a path of this computer, or a machine, which is made if it is not there."""
+    if is_machine(target):
+        open_machine(target, home.machines).create()
+        return of_machine(home, target, own_process=False)
+    return Place(InProcess(), [os.path.abspath(os.fsencode(target))], home.host_state)
