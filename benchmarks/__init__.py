@@ -1,0 +1,1 @@
+"""Measurements. Speed and memory are measured here, never in tests. `./dev bench` lists them; results go to benchmarks/results/."""

@@ -1,0 +1,123 @@
+"""Running whole commands and measuring them from outside: wall and CPU seconds, memory of all their processes together."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+MIB = 1024 * 1024
+
+
+@dataclass
+class Run:
+    """One finished command. `peak`: the greatest sum of resident memory over all its processes, in bytes, sampled every 20 ms."""
+
+    wall: float
+    cpu: float
+    peak: int
+    output: bytes
+
+
+def _resident(process: psutil.Process) -> int:
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            total += one.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def run(command: Sequence[str] | str, *, env: dict[str, str] | None = None, cwd: Path | None = None, memory: bool = False) -> Run:
+    """Run a command (a string goes to sh) to its end. Raises `CalledProcessError` with what it said."""
+    before = os.times()
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command, shell=isinstance(command, str), env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )  # fmt: skip
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        seen = psutil.Process(process.pid)
+        while not done.wait(0.02):
+            try:
+                peak = max(peak, _resident(seen))
+            except psutil.NoSuchProcess:
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if memory:
+        watcher.start()
+    output, errors = process.communicate()
+    wall = time.perf_counter() - began
+    done.set()
+    after = os.times()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+    cpu = (after.children_user - before.children_user) + (after.children_system - before.children_system)
+    return Run(wall, cpu, peak, output)
+
+
+def torpor(*arguments: str) -> list[str]:
+    """The command line of this checkout's torpor."""
+    return [sys.executable, "-m", "torpor.cli", *arguments]
+
+
+def last_json(output: bytes) -> dict[str, object]:
+    """The object that `--json` prints as the last line."""
+    data: dict[str, object] = json.loads(output.strip().splitlines()[-1])
+    return data
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def machine() -> dict[str, object]:
+    """What a result must say of where it was measured."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    except OSError:
+        name = platform.machine()
+    return {
+        "cpu": name,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def save(name: str, data: dict[str, object]) -> Path:
+    """Write a result as benchmarks/results/<name>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **data}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain text table, first column to the left."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = []
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
