@@ -25,9 +25,7 @@ class Place:
     machine: Machine | None = None
 
     def scope(self, excludes: Sequence[str] = (), *, default_excludes: bool = True, one_file_system: bool = True) -> Scope:
-        return Scope(
-            roots=self.roots, excludes=list(excludes), default_excludes=default_excludes, one_file_system=one_file_system
-        )
+        return Scope(roots=self.roots, excludes=list(excludes), default_excludes=default_excludes, one_file_system=one_file_system)
 
 
 def of_sources(home: Home, sources: Sequence[str]) -> Place:

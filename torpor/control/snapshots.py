@@ -68,7 +68,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     lineage = probe.lineage or secrets.token_hex(16)
     snapshot = names.snapshot_id(repository.clock.now(), secrets.token_bytes(4))
     attempt = secrets.token_hex(4)
-    base = _Base() if options.rescan and not probe.continues else _base(repository, lineage, probe)
+    base = _base(repository, lineage, probe)
     claim = claims.new(repository, snapshot, lineage, [heads.parent_of(p.manifest) for p in base.parents], base.continues)
     claims.write(repository, claim)
     try:

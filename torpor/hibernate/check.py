@@ -119,7 +119,7 @@ class _Check:
         elif stat.S_ISLNK(mode) and kind == entries.SYMLINK:
             same = os.readlink(found.path) == block.content[row]
         elif stat.S_ISDIR(mode) and kind == entries.DIRECTORY:
-            same = block.mtime[row] == status.st_mtime_ns and block.mode[row] == stat.S_IMODE(mode)
+            same = block.mtime[row] == status.st_mtime_ns and old.stats.ctime[row] == status.st_ctime_ns
         else:
             same = kind == entries.ABSENT
         if not same:

@@ -109,7 +109,10 @@ class Collector:
         elif stat.S_ISDIR(mode):
             row = window.add(parent, name, entries.DIRECTORY, status, False)
             if found.attributes_fd >= 0:
-                take_attributes(window, row, found.attributes_fd)
+                try:
+                    take_attributes(window, row, found.attributes_fd)
+                except OSError as error:
+                    self._shared.report(found.path, "unreadable", f"its attributes: {error.strerror}")
         else:
             self._symlink(window, found, parent, name)
         if len(window.block) >= ROWS_MAX or self._refs >= REFS_MAX:

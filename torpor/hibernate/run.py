@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torpor import __version__
 from torpor.codecs.table import by_id
-from torpor.errors import Interrupted
+from torpor.errors import HostFailed, Interrupted
 from torpor.events import Listener, Progress
 from torpor.format import crypto, index, meta, names
 from torpor.format.chunks import ChunkList
@@ -24,7 +24,7 @@ from torpor.jobs import SnapshotJob, SnapshotResult, show_path
 from torpor.plan import limits
 from torpor.storage.transfer import Transfer
 from torpor.workspace import excludes, journal, record, system
-from torpor.workspace.crew import Crew, Stop
+from torpor.workspace.crew import Crew, Stop, Stopped
 from torpor.workspace.state import State, workspace_id
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ def run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
     engine = _Engine(job, progress)
     try:
         return engine.snapshot(began)
-    except (Interrupted, KeyboardInterrupt) as error:
-        raise engine.salvage(error) from None
+    except (Interrupted, KeyboardInterrupt):
+        raise engine.salvage() from None
+    except Stopped:
+        raise engine.cause() from None
     finally:
         engine.close()
 
@@ -78,6 +80,7 @@ class _Engine:
             job.repository, job.snapshot, job.attempt, data_key, self._chunks, self._packs, fit.arenas, self._stop, self._full
         )
         self._record = self._open_record()
+        self._used_up: list[bytes] = []  # journals of dead attempts that this one builds on
         self._carrier: Carrier | None = None
         dedupe = self._dedupe()
         head = journal.Head(job.snapshot, self._writer, job.lineage, job.repository, self._keys[self._writer])
@@ -105,7 +108,7 @@ class _Engine:
 
     def _open_record(self) -> Record | None:
         found = record.open_record(self._state.record(self._workspace))
-        if found is not None and (self._job.rescan or found.footer.lineage != self._job.lineage or found.footer.rental != self._rental):
+        if found is not None and (found.footer.lineage != self._job.lineage or found.footer.rental != self._rental):
             found.close()
             return None
         return found
@@ -120,13 +123,19 @@ class _Engine:
                 os.unlink(path)
                 continue
             self._keys[found[0].writer] = found[0].sealed_key
+            self._used_up.append(path)
             journals.append(found[1])
+        # Packs of a dead attempt help only if its data key is known from the journal.
+        dead = set(job.continues)
+        allowed = {
+            name: size for name, size in job.allowed.items() if names.snapshot_of(name) not in dead or names.writer_of(name) in self._keys
+        }
         if journals:
             stored, table = from_journals(journals)
-            dedupe.use(lambda: table, Carrier(stored, self._chunks, self._packs, job.allowed, set(), lock))
+            dedupe.use(lambda: table, Carrier(stored, self._chunks, self._packs, allowed, set(), lock))
         if self._record is not None:
             old = self._record
-            self._carrier = Carrier(from_record(old), self._chunks, self._packs, job.allowed, set(job.verified), lock)
+            self._carrier = Carrier(from_record(old), self._chunks, self._packs, allowed, set(job.verified), lock)
             dedupe.use(lambda: ids_of(old), self._carrier)
         return dedupe
 
@@ -136,7 +145,9 @@ class _Engine:
         roots = [os.path.abspath(root) for root in job.scope.roots]
         root_names = meta.root_names(roots)
         stable = all(system.stable_inodes(root) for root in roots if os.path.exists(root))
-        collector = Collector(job.scope, root_names, shared, self._crew, self._record, self._carrier, stable, self._assembler.block)
+        collector = Collector(
+            job.scope, root_names, shared, self._crew, None if job.rescan else self._record, self._carrier, stable, self._assembler.block
+        )
         collector.run()
         self._crew.finish()
         progress.end("read")
@@ -157,6 +168,8 @@ class _Engine:
         progress.end("upload")
         footer = record.Footer(lineage=job.lineage, snapshot=job.snapshot, rental=self._rental, roots=roots, stable_inodes=stable)
         self._assembler.keep_record(footer, self._packs, b"\1" * len(self._chunks))
+        for path in self._used_up:
+            os.unlink(path)
         mix, sealed = codec_use(self._chunks, lambda codec: by_id(codec).name)
         assembler = self._assembler
         return SnapshotResult(
@@ -197,13 +210,16 @@ class _Engine:
         self._packer.arenas.give(pack.arena)
         self._progress.stage("upload").add(len(whole), time.perf_counter() - began)
 
-    def salvage(self, error: BaseException) -> Interrupted:
+    def cause(self) -> BaseException:
+        """Why the threads stopped."""
+        return self._stop.cause or HostFailed("The job stopped for a reason that nobody noted.")
+
+    def salvage(self) -> Interrupted:
         """Finish what is in hand and tell what is kept. A second interruption ends at once."""
         if self._stop.cause is None:
             self._crew.call_off()
             self._packer.flush()
             self._uploads.finish()
-        del error
         mib = self._sent.bytes / 1048576
         return Interrupted(
             "The snapshot was interrupted.",

@@ -22,6 +22,14 @@ from torpor.workspace.record import RACY, RACY_NS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+TEMPORARY = ".torpor-tmp-"
+
+
+def temporary_name() -> bytes:
+    """A name beside a file that stays in place until its successor is whole."""
+    return TEMPORARY.encode() + secrets.token_hex(8).encode()
+
+
 class Kept:
     """The stat columns of the new record, filled as files are finished."""
 
@@ -51,7 +59,6 @@ class Files:
         self._kept = kept
         self._fresh = fresh
         self._replace = replace
-        self._salt = secrets.token_hex(4).encode()
 
     def create(self, handle: int, name: bytes, mode: int) -> tuple[int, bytes | None]:
         """Open a new file for writing; the second value is its temporary name if something stands at `name`."""
@@ -64,7 +71,7 @@ class Files:
                     safe="It was left alone.",
                     remedy="Restore into a new folder, or use --merge.",
                 ) from None
-        temporary = b".torpor-tmp-" + self._salt + b"-%d" % threading.get_ident() + secrets.token_hex(4).encode()
+        temporary = temporary_name()
         return os.open(temporary, _CREATE, mode & 0o777, dir_fd=handle), temporary
 
     def settle(self, handle: int, name: bytes, temporary: bytes | None) -> None:
@@ -171,17 +178,33 @@ def folder_in_the_way(name: bytes) -> TargetNotEmpty:
 
 
 def remove_tree(handle: int, name: bytes) -> int:
-    """Remove whatever `name` is, without following a link; the number of entries removed."""
+    """Remove whatever `name` is, of any depth, without following a link; the number of entries removed."""
     status = os.stat(name, dir_fd=handle, follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
         os.unlink(name, dir_fd=handle)
         return 1
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     count = 0
+    top = os.open(name, flags, dir_fd=handle)
+    # One level per open directory: handle, its name in the level above, names still to remove.
+    levels = [(top, name, [os.fsencode(found) for found in os.listdir(top)])]
     try:
-        for child in os.listdir(fd):
-            count += remove_tree(fd, os.fsencode(child))
+        while levels:
+            fd, own, names = levels[-1]
+            if not names:
+                os.close(fd)
+                levels.pop()
+                os.rmdir(own, dir_fd=levels[-1][0] if levels else handle)
+                count += 1
+                continue
+            child = names.pop()
+            if stat.S_ISDIR(os.stat(child, dir_fd=fd, follow_symlinks=False).st_mode):
+                inner = os.open(child, flags, dir_fd=fd)
+                levels.append((inner, child, [os.fsencode(found) for found in os.listdir(inner)]))
+            else:
+                os.unlink(child, dir_fd=fd)
+                count += 1
     finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=handle)
-    return count + 1
+        for fd, _, _ in levels:
+            os.close(fd)
+    return count

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 
 from torpor.errors import Malformed
 from torpor.format import entries
 from torpor.format.version import NONE
-from torpor.wake.files import Kept, folder_in_the_way, remove_tree
+from torpor.wake.files import TEMPORARY, Kept, folder_in_the_way, remove_tree, temporary_name
 from torpor.wake.folders import Folders
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
-from torpor.workspace.excludes import Excludes
+from torpor.workspace.excludes import IGNORE_FILE, Excludes
 
 
 class Finisher:
@@ -70,7 +69,7 @@ class Finisher:
             if not self._replace:
                 raise folder_in_the_way(name)
             remove_tree(handle, name)
-        temporary = b".torpor-tmp-" + secrets.token_hex(8).encode()
+        temporary = temporary_name()
         os.symlink(target, temporary, dir_fd=handle)
         os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
 
@@ -106,7 +105,7 @@ class Finisher:
             if not self._replace:
                 raise folder_in_the_way(name)
             remove_tree(handle, name)
-        temporary = b".torpor-tmp-" + secrets.token_hex(8).encode()
+        temporary = temporary_name()
         os.link(old, temporary, src_dir_fd=source, dst_dir_fd=handle, follow_symlinks=False)
         os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
 
@@ -120,26 +119,41 @@ class Finisher:
                     children[parent].add(block.names[row])
         handles = Folders(survey, self._targets)
         paths: dict[int, bytes] = {}
+        rules: dict[int, Excludes] = {}
         count = 0
         try:
             for number, (parent, name) in survey.folders.items():
                 paths[number] = b"" if parent == NONE else (paths[parent] + b"/" + name).lstrip(b"/")
-                rules = Excludes(excludes)
+                rules[number] = Excludes(excludes) if parent == NONE else rules[parent]
                 try:
                     handle = handles.fd(number)
                 except FileNotFoundError:
                     continue  # a dry run makes no folders
+                if IGNORE_FILE in children[number]:
+                    rules[number].enter(paths[number], _read_ignore(handle))
                 for found in os.listdir(handle):
                     child = os.fsencode(found)
                     if child in children[number]:
                         continue
                     directory = stat.S_ISDIR(os.stat(child, dir_fd=handle, follow_symlinks=False).st_mode)
-                    if rules.drops(paths[number], child, directory):
+                    if rules[number].drops(paths[number], child, directory):
                         continue
                     count += 1 if dry_run else remove_tree(handle, child)
         finally:
             handles.close()
         return count
+
+    def sweep(self) -> None:
+        """Remove temporary files that a restore which was killed left in a target."""
+        handles = Folders(self._survey, self._targets)
+        try:
+            for number in self._survey.folders:
+                handle = handles.fd(number)
+                for found in os.listdir(handle):
+                    if found.startswith(TEMPORARY):
+                        os.unlink(found, dir_fd=handle)
+        finally:
+            handles.close()
 
     def metadata(self) -> None:
         """Permissions and times of all directories, children first, so that no later write moves a time."""
@@ -151,3 +165,13 @@ class Finisher:
                 self._metadata.apply(fd, block, row, os.fstat(fd))
         finally:
             handles.close()
+
+
+def _read_ignore(handle: int) -> bytes:
+    """The restored .torporignore of a folder; nothing if it is not there yet (a dry run)."""
+    try:
+        fd = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=handle)
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        return file.read(1 << 20)

@@ -23,11 +23,11 @@ class Metadata:
         self._root = os.geteuid() == 0
         self._change = job.owners != "none" and self._root
         self.refused: Counter[str] = Counter()
-        if job.owners != "none" and not self._root:
-            self._own = (os.geteuid(), os.getegid())
         self._users = _by_name(meta.users, lambda name: pwd.getpwnam(name).pw_uid) if job.owners == "names" else {}
         self._groups = _by_name(meta.groups, lambda name: grp.getgrnam(name).gr_gid) if job.owners == "names" else {}
         self._euid, self._egid = os.geteuid(), os.getegid()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
         self._wants_owners = job.owners != "none"
 
     def mode(self, block: EntryBlock, row: int) -> int:
@@ -47,7 +47,7 @@ class Metadata:
         if owner != (self._euid, self._egid):
             self._chown(fd, owner)
         mode = self.mode(block, row)
-        if mode & 0o7000 or not self._root:
+        if mode & (0o7000 | self._umask) or owner != (self._euid, self._egid):
             os.fchmod(fd, mode)
         self._attributes_and_time(fd, block, row)
 

@@ -39,7 +39,6 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
     system.keep_heap()
     transfer = Transfer(job.grant)
     spool: IO[bytes] | None = None
-    umask = os.umask(0)
     try:
         progress.stage("plan")
         spool, index = fetch_index(job, transfer)
@@ -51,7 +50,6 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
             remedy="Run the same command again: it goes on from here.",
         ) from None
     finally:
-        os.umask(umask)
         if spool is not None:
             spool.close()
         transfer.close()
@@ -189,6 +187,8 @@ class _Restore:
         began = time.perf_counter()
         stage = self._progress.stage("finish", "files")
         self._finisher.hardlinks()
+        if comparer is not None:
+            self._finisher.sweep()
         removed = 0
         if self._job.mode == "replace":
             removed = self._finisher.extras(self._index.meta.excludes, False)

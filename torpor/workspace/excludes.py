@@ -74,6 +74,8 @@ class Excludes:
         if self._spec is not None and self._spec.match_file(path.decode("utf-8", "surrogateescape")):
             return True
         for base, spec in self._files:
+            if base and folder != base and not folder.startswith(base + b"/"):
+                continue
             within = path[len(base) + 1 :] if base else path
             if spec.match_file(within.decode("utf-8", "surrogateescape")):
                 return True
