@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measure import MIB, Run, median, run, save, table, torpor
 from torpor.testing.compare import compare_trees
+
+from benchmarks.measure import MIB, Run, median, run, save, table, torpor
 from torpor.testing.trees import ml_workspace
 
 
@@ -51,7 +52,12 @@ def subjects(source: Path, cores: int) -> list[Subject]:
             _bytes,
         )
 
-    out = [_torpor(source), _copy(source), tar(f"zstd -1 -T{cores} -q -c", "zstd -d -q -c", f"tar | zstd -1 -T{cores}"), tar("lz4 -1 -q -c", "lz4 -d -q -c", "tar | lz4")]
+    out = [
+        _torpor(source),
+        _copy(source),
+        tar(f"zstd -1 -T{cores} -q -c", "zstd -d -q -c", f"tar | zstd -1 -T{cores}"),
+        tar("lz4 -1 -q -c", "lz4 -d -q -c", "tar | lz4"),
+    ]
     if shutil.which("restic"):
         out.append(_restic(source))
     if shutil.which("borg"):
@@ -82,7 +88,12 @@ def _torpor(source: Path) -> Subject:
 
 def _restic(source: Path) -> Subject:
     def env(store: Path) -> dict[str, str]:
-        return {**os.environ, "RESTIC_REPOSITORY": str(store / "repository"), "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": str(store / "cache")}
+        return {
+            **os.environ,
+            "RESTIC_REPOSITORY": str(store / "repository"),
+            "RESTIC_PASSWORD": "x",
+            "RESTIC_CACHE_DIR": str(store / "cache"),
+        }
 
     def save_tree(store: Path) -> Run:
         run(["restic", "init", "-q"], env=env(store))
