@@ -16,17 +16,19 @@ from torpor.format.version import CHUNK_MAX, CLASS_BUNDLE, CLASS_CRITICAL, NONE,
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
 from torpor.hibernate.reading import take_attributes
-from torpor.hibernate.small import Small, read_bundle
+from torpor.hibernate.small import Kept, Small, fill, store
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.jobs import Scope
 from torpor.plan.bundles import ends_after, klass
-from torpor.workspace.crew import Crew
+from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import RACY, Record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.walk import Found, walk
 
 REFS_MAX = 1 << 20  # references in one block before it is closed early
+SLOW = 60e-6  # seconds a small file may take before the disk counts as slow …
+STAY_SLOW = 16  # … for so many bundles
 UNSETTLED = 3  # blocks that may wait for workers at once
 
 
@@ -35,7 +37,7 @@ class Collector:
 
     def __init__(
         self, scope: Scope, root_names: list[bytes], shared: Shared, crew: Crew[Worker], record: Record | None, carrier: Carrier | None,
-        stable_inodes: bool, done: Callable[[Window], None],
+        stable_inodes: bool, buffers: Pool, done: Callable[[Window], None],
     ) -> None:  # fmt: skip
         self._scope = scope
         self._root_names = root_names
@@ -44,6 +46,8 @@ class Collector:
         self._carrier = carrier
         self._stable = stable_inodes
         self._done = done
+        self._buffers = buffers
+        self._slow = 0
         self._rows = recorded(record) if record is not None else iter(())
         self._next: Recorded | None = next(self._rows, None)
         self._condition = threading.Condition()
@@ -201,16 +205,63 @@ class Collector:
             self._send(kind)
 
     def _send(self, kind: int) -> None:
-        files, chooser = self._bundles[kind], self._choosers[kind]
-        if not files:
-            return
-        self._shared.progress.stage("read").expect(self._filled[kind])
-        self._bundles[kind], self._filled[kind] = [], 0
+        files = self._bundles[kind]
+        if files:
+            self._shared.progress.stage("read").expect(self._filled[kind])
+            self._bundles[kind], self._filled[kind] = [], 0
+            self._bundle(files, kind)
 
-        self._crew.put(lambda worker: read_bundle(worker, files, kind, chooser))
+    def _bundle(self, files: list[Small], kind: int) -> None:
+        """Read small files here, and let a worker store them; on a slow disk, let workers read them too.
+
+        Reading a small file is a handful of calls of a few microseconds. Threads that do that side by side spend more time handing
+        the interpreter to each other than reading, so one thread does it as long as the disk answers at once.
+        """
+        if self._slow:
+            self._slow -= 1
+            self._crew.put(partial(self._read_there, files, kind))
+            return
+        buffer = self._buffers.take()
+        began = time.perf_counter()
+        kept, used, rest = fill(self._shared, memoryview(buffer), files)
+        spent = time.perf_counter() - began - used / 1e9
+        self._slow = STAY_SLOW if spent > SLOW * len(files) else 0
+        if used:
+            self._crew.put(partial(self._store, buffer, kept, used, kind))
+        else:
+            self._buffers.give(buffer)
+        self._again(rest, kind)
+
+    def _store(self, buffer: bytearray, kept: list[Kept], used: int, kind: int, worker: Worker) -> None:
+        store(worker, memoryview(buffer)[:used], kept, kind, self._choosers[kind])
+        self._buffers.give(buffer)
+
+    def _read_there(self, files: list[Small], kind: int, worker: Worker) -> None:
+        kept, used, rest = fill(self._shared, worker.view, files)
+        if used:
+            store(worker, worker.view[:used], kept, kind, self._choosers[kind])
+        for file in rest:
+            large = self._large_file(file.window, file.row, file.path)
+            for first, count in large.begin():
+                large.read(worker, first, count)
+
+    def _again(self, rest: list[Small], kind: int) -> None:
+        """Files that grew between the walk and the reading."""
+        for file in rest:
+            try:
+                status = os.stat(file.path, follow_symlinks=False)
+            except OSError:
+                status = file.status
+            if status.st_size < SMALL_FILE:
+                self._bundle([file._replace(status=status)], kind)
+            else:
+                self._large(file.window, file.row, file.path)
+
+    def _large_file(self, window: Window, row: int, path: bytes) -> LargeFile:
+        return LargeFile(self._shared, window, row, path, Chooser(self._shared.policy, self._shared.level))
 
     def _large(self, window: Window, row: int, path: bytes) -> None:
-        file = LargeFile(self._shared, window, row, path, Chooser(self._shared.policy, self._shared.level))
+        file = self._large_file(window, row, path)
         for first, count in file.begin():
             self._refs += count
 

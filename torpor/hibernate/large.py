@@ -196,12 +196,3 @@ class LargeFile:
         take_attributes(self._window, self._row, self._fd)
         self._close()
         self._window.settle(self._row, content)
-
-
-def read_whole(worker: Worker, window: Window, row: int, path: bytes) -> None:
-    """Read a file that grew too long for a bundle, on this thread."""
-    from torpor.codecs.choose import Chooser
-
-    file = LargeFile(worker.shared, window, row, path, Chooser(worker.shared.policy, worker.shared.level))
-    for first, count in file.begin():
-        file.read(worker, first, count)

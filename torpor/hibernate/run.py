@@ -15,6 +15,7 @@ from torpor.errors import HostFailed, Interrupted
 from torpor.events import Listener, Progress
 from torpor.format import crypto, index, meta, names
 from torpor.format.chunks import ChunkList
+from torpor.format.version import CHUNK_MAX
 from torpor.hibernate.assemble import Assembler, codec_use, owner_names
 from torpor.hibernate.collect import Collector
 from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
@@ -24,7 +25,7 @@ from torpor.jobs import SnapshotJob, SnapshotResult, show_path
 from torpor.plan import limits
 from torpor.storage.transfer import Transfer
 from torpor.workspace import excludes, journal, record, system
-from torpor.workspace.crew import Crew, Stop, Stopped
+from torpor.workspace.crew import Crew, Pool, Stop, Stopped
 from torpor.workspace.state import State, workspace_id
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class _Engine:
             os.path.dirname(self._journal.path),
             self._shared.report,
         )
+        self._buffers = Pool(fit.workers + 2, lambda: bytearray(CHUNK_MAX), self._stop)
         self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
         self._uploads: Crew[None] = Crew("upload", fit.transfers, fit.arenas, self._stop, lambda: None)
 
@@ -146,7 +148,15 @@ class _Engine:
         root_names = meta.root_names(roots)
         stable = all(system.stable_inodes(root) for root in roots if os.path.exists(root))
         collector = Collector(
-            job.scope, root_names, shared, self._crew, None if job.rescan else self._record, self._carrier, stable, self._assembler.block
+            job.scope,
+            root_names,
+            shared,
+            self._crew,
+            None if job.rescan else self._record,
+            self._carrier,
+            stable,
+            self._buffers,
+            self._assembler.block,
         )
         collector.run()
         self._crew.finish()

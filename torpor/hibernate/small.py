@@ -1,4 +1,4 @@
-"""Small files: read many, keep what is new, store it as one bundle."""
+"""Small files: read many into one buffer, keep what is new, store it as one bundle."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.format import entries
 from torpor.format.version import CHUNK_MAX
-from torpor.hibernate.large import read_whole
 from torpor.hibernate.reading import TRIES, same, take_attributes
-from torpor.hibernate.tools import Worker
+from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.workspace.record import is_racy
 from torpor.workspace.walk import open_regular
@@ -29,59 +28,65 @@ class Small(NamedTuple):
     status: os.stat_result
 
 
-def read_bundle(worker: Worker, files: list[Small], kind: int, chooser: Chooser) -> None:
-    """Read files into one buffer; those whose bytes are not in the store become one chunk. Rows of all are settled."""
-    shared = worker.shared
+class Kept(NamedTuple):
+    """A file whose bytes are new: where they lie in the buffer."""
+
+    file: Small
+    offset: int
+    length: int
+    id: bytes
+
+
+def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[list[Kept], int, list[Small]]:
+    """Read files into a buffer of 4 MiB; rows of all are settled but of those kept, and of those that did not fit.
+
+    Returns the files whose bytes the store lacks, how much of the buffer they take, and files that have grown too long for it.
+    """
     shared.first_byte()
     began = time.perf_counter()
-    kept: list[tuple[Small, int, int, bytes]] = []  # file, offset, length, id
+    kept: list[Kept] = []
+    rest: list[Small] = []
     used = total = 0
     for file in files:
-        length = _read(worker, file, used)
+        length = _read(shared, view, file, used)
         if length is None:
+            continue
+        if length > CHUNK_MAX - used:
+            rest.append(file)
             continue
         total += length
         if length == 0:
             file.window.settle(file.row, None)
             continue
-        if used + length > CHUNK_MAX:  # it grew between the walk and now: give it a chunk of its own
-            used, kept = _flush(worker, kept, used, kind, chooser)
-            length = _read(worker, file, used)
-            if not length:
-                continue
-        id = shared.hash(worker.view[used : used + length])
+        id = shared.hash(view[used : used + length])
         found = shared.dedupe.find(id, length)
         if found is not None:
             file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
             continue
-        kept.append((file, used, length, id))
+        kept.append(Kept(file, used, length, id))
         used += length
-    shared.count_read(len(files), total)
+    shared.count_read(len(files) - len(rest), total)
     shared.progress.stage("read").add(total, time.perf_counter() - began)
-    _flush(worker, kept, used, kind, chooser)
+    return kept, used, rest
 
 
-def _flush(
-    worker: Worker, kept: list[tuple[Small, int, int, bytes]], used: int, kind: int, chooser: Chooser
-) -> tuple[int, list[tuple[Small, int, int, bytes]]]:
-    if used:
-        shared = worker.shared
-        data = worker.view[:used]
-        slices = [(offset, length, id) for _, offset, length, id in kept]
-        place = worker.store(data, shared.hash(data), kind, chooser, None, slices)
-        for file, offset, length, id in kept:
-            shared.dedupe.add(id, length, place, offset)
-            file.window.settle(file.row, entries.Bundled(place, offset, id))
-    return 0, []
+def store(worker: Worker, data: memoryview, kept: list[Kept], kind: int, chooser: Chooser) -> None:
+    """Store what `fill` kept as one chunk, and settle the rows."""
+    shared = worker.shared
+    slices = [(item.offset, item.length, item.id) for item in kept]
+    place = worker.store(data, shared.hash(data), kind, chooser, None, slices)
+    for item in kept:
+        shared.dedupe.add(item.id, item.length, place, item.offset)
+        item.file.window.settle(item.file.row, entries.Bundled(place, item.offset, item.id))
 
 
-def _read(worker: Worker, file: Small, at: int) -> int | None:
+def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
     """Read a file to offset `at` of the buffer: its length; None if it is gone or can't be read (its row is settled).
 
     The stat before and after must agree; otherwise it is read again, and after three times reported as torn. A file too long for
-    what is left of the buffer returns a length that does not fit, unread.
+    what is left of the buffer returns its length, unread.
     """
-    shared, window, row = worker.shared, file.window, file.row
+    window, row = file.window, file.row
     try:
         fd = open_regular(file.path)
     except FileNotFoundError:
@@ -94,21 +99,19 @@ def _read(worker: Worker, file: Small, at: int) -> int | None:
         return None
     try:
         before = file.status
+        got = 0
         for attempt in range(TRIES):
             looked_at = time.time_ns()
-            if attempt or before.st_nlink == 0:
+            if attempt:
                 before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 shared.report(file.path, "vanished", "it became another kind of file")
                 window.drop(row)
                 return None
             size = before.st_size
-            if size > CHUNK_MAX:
-                read_whole(worker, window, row, file.path)
-                return None
-            if at + size > CHUNK_MAX:
+            if size > CHUNK_MAX - at:
                 return size
-            got = os.preadv(fd, [worker.view[at : at + size]], 0) if size else 0
+            got = os.preadv(fd, [view[at : at + size]], 0) if size else 0
             after = os.fstat(fd)
             if got == size and same(before, after):
                 window.update(row, after, is_racy(after, looked_at))
