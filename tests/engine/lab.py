@@ -67,7 +67,12 @@ class Lab:
         return snapshots.take(self.repository, self.host, wanted, self.state(machine), snapshots.Options(**options), ignore)
 
     def restore(
-        self, target: Path | bytes | None, snapshot: str = "latest", machine: str = "b", repository: Repository | None = None, **options: Any
+        self,
+        target: Path | bytes | None,
+        snapshot: str = "latest",
+        machine: str = "b",
+        repository: Repository | None = None,
+        **options: Any,
     ) -> RestoreResult:
         repo = repository or self.repository
         where = None if target is None else os.fsencode(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import threading
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torpor.format import entries
 from torpor.format.version import CLASS_LARGE
-from torpor.hibernate.reading import TRIES, same, take_attributes
+from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.plan.cuts import mark_holes, steps
@@ -23,25 +22,6 @@ if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
 
 UNIT = 4  # steps one piece of work covers
-
-
-def data_extents(fd: int, size: int) -> array[int]:
-    """The data of a sparse file as a flat array (offset, length, …), from SEEK_DATA and SEEK_HOLE."""
-    out = array("Q")
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break
-            raise
-        end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
-        if start >= size:
-            break
-        out.extend((start, end - start))
-        at = end
-    return out
 
 
 class LargeFile:
@@ -90,11 +70,7 @@ class LargeFile:
             return []
         size = self._before.st_size
         first, self._kind = self._chooser.begin(self._fd, size, self._path)
-        self._extents: array[int] | None = None
-        if self._before.st_blocks * 512 < size:
-            extents = data_extents(self._fd, size)
-            if len(extents) != 2 or extents[0] != 0 or extents[1] != size:
-                self._extents = extents
+        self._extents = data_extents(self._fd, self._before)
         plan = steps(size, first)
         self._steps = mark_holes(plan, self._extents) if self._extents is not None else [(offset, length, False) for offset, length in plan]
         self._refs = array("I", bytes(4 * len(self._steps)))
@@ -184,8 +160,7 @@ class LargeFile:
         if torn:
             window.flag(row, entries.TORN)
         if self._extents is not None:
-            window.block.extents[row] = self._extents
-            window.flag(row, entries.SPARSE)
+            window.set_extents(row, self._extents)
         take_attributes(window, row, self._fd)
         self._shared.count_read(1, 0)
         self._close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from array import array
 
 from torpor.format import entries
 from torpor.hibernate.window import Window
@@ -19,6 +21,28 @@ def same(before: os.stat_result, after: os.stat_result) -> bool:
         and before.st_ctime_ns == after.st_ctime_ns
         and before.st_ino == after.st_ino
     )
+
+
+def data_extents(fd: int, status: os.stat_result) -> array[int] | None:
+    """The data of a sparse file as a flat array (offset, length, …), from SEEK_DATA and SEEK_HOLE; None for a file without holes."""
+    size = status.st_size
+    if status.st_blocks * 512 >= size:
+        return None
+    out = array("Q")
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            raise
+        end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        if start >= size:
+            break
+        out.extend((start, end - start))
+        at = end
+    return None if len(out) == 2 and out[0] == 0 and out[1] == size else out
 
 
 def take_attributes(window: Window, row: int, fd: int) -> None:

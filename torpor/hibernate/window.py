@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
 
 from torpor.format import entries
 from torpor.format.entries import Content, EntryBlock
@@ -43,6 +44,10 @@ class Window:
 
     def flag(self, row: int, flag: int) -> None:
         self.block.flags[row] |= flag
+
+    def set_extents(self, row: int, extents: array[int]) -> None:
+        self.block.extents[row] = extents
+        self.block.flags[row] |= entries.SPARSE
 
     def set_attributes(self, row: int, data: bytes) -> None:
         self.block.attributes[row] = data

@@ -80,11 +80,23 @@ class _Compare:
                     continue
                 facts = [os.stat(name, dir_fd=fd, follow_symlinks=False) for fd in (level.a, level.b)]
                 if self.entry((level.a, name), facts[0], (level.b, name), facts[1], path):
-                    stack.append(_Level(os.open(name, _DIRECTORY, dir_fd=level.a), os.open(name, _DIRECTORY, dir_fd=level.b), path))
-                    self._attributes(path, stack[-1].a, stack[-1].b)
+                    self._enter(stack, level, name, path)
         finally:
             for level in stack:
                 level.close()
+
+    def _enter(self, stack: list[_Level], level: _Level, name: bytes, path: bytes) -> None:
+        opened: list[int] = []
+        try:
+            opened.append(os.open(name, _DIRECTORY, dir_fd=level.a))
+            opened.append(os.open(name, _DIRECTORY, dir_fd=level.b))
+        except PermissionError as error:
+            self._say(path, f"can't be compared: {error.strerror}")
+            for fd in opened:
+                os.close(fd)
+            return
+        stack.append(_Level(opened[0], opened[1], path))
+        self._attributes(path, opened[0], opened[1])
 
     def pair(self, a: bytes, b: bytes, first: os.stat_result, second: os.stat_result) -> None:
         """Two single files."""

@@ -81,7 +81,7 @@ def _holes(at: bytes) -> None:
 
 def acl(*, user: int, default: bool = False) -> tuple[str, bytes]:
     """Name and value of an ACL that lets one more user read."""
-    rows = [(0x01, 6, 0xFFFFFFFF), (0x02, 4, user), (0x04, 4, 0xFFFFFFFF), (0x10, 4, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
+    rows = [(0x01, 7, 0xFFFFFFFF), (0x02, 4, user), (0x04, 4, 0xFFFFFFFF), (0x10, 4, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows)
     return f"system.posix_acl_{'default' if default else 'access'}", value
 
@@ -147,13 +147,17 @@ def _paths(at: bytes) -> None:
 
 
 def _modes(at: bytes) -> None:
+    """What its owner may not enter or read, unless that is root, and bits that give rights away."""
     for mode in (0o000, 0o400, 0o200, 0o777, 0o1644, 0o2755, 0o4755, 0o6711):
-        write(at + b"/file-%04o" % mode, b"permissions", mode)
-        write(at + b"/large-%04o" % mode, noise(MIB, 9), mode)
-        write(at + b"/empty-%04o" % mode, b"", mode)
-        os.mkdir(at + b"/folder-%04o" % mode)
-        write(at + b"/folder-%04o/file" % mode, b"in it")
-        os.chmod(at + b"/folder-%04o" % mode, mode)
+        for kind, size in ((b"file", 11), (b"large", MIB), (b"empty", 0)):
+            write(at + b"/%s-%04o" % (kind, mode), noise(MIB, 9)[:size], mode)
+            os.utime(at + b"/%s-%04o" % (kind, mode), ns=(OLD, OLD + mode))
+        folder = at + b"/folder-%04o" % mode
+        os.mkdir(folder)
+        write(folder + b"/file", b"in it")
+        os.utime(folder + b"/file", ns=(OLD, OLD - mode))
+        os.utime(folder, ns=(OLD, OLD + mode))
+        os.chmod(folder, mode)
 
 
 def _owners(at: bytes) -> None:
@@ -232,7 +236,7 @@ def make(root: str | bytes | os.PathLike[str], parts: Sequence[str] = tuple(PART
             PARTS[part](at)
     finally:
         os.umask(umask)
-    age(top, [top + b"/times/"])
+    age(top, [top + b"/times/", top + b"/modes/"])
 
 
 def age(top: bytes, but: Sequence[bytes] = ()) -> None:
