@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from torpor.errors import Malformed
 from torpor.format.manifest import CodecUse, IndexRef
+from torpor.format.untrusted import BROKEN
 
 Codec = Literal["auto", "raw", "zstd", "lz4"]
 Mode = Literal["new", "merge", "replace"]
@@ -147,7 +149,16 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
     state: bytes
 
 
-Job = SnapshotJob | RestoreJob | CheckJob | ProbeJob
+class PreviewJob(msgspec.Struct, frozen=True, kw_only=True, tag="preview"):
+    """What would a snapshot of this scope read? Nothing is written. `repository` is empty if there is none yet."""
+
+    repository: str
+    scope: Scope
+    state: bytes
+    rescan: bool = False
+
+
+Job = SnapshotJob | RestoreJob | CheckJob | ProbeJob | PreviewJob
 
 
 class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
@@ -220,7 +231,28 @@ class ProbeResult(msgspec.Struct, kw_only=True, tag="probe"):
     continues: list[str] = []
 
 
-Result = SnapshotResult | RestoreResult | CheckResult | ProbeResult
+class PreviewResult(msgspec.Struct, kw_only=True, tag="preview"):
+    """`raw_bytes` of all files; `new` and `changed` files would be read, `gone` paths stand in the record alone.
+
+    `snapshot` is what it was compared with, if there is a record. `problem_paths` as in `SnapshotResult`.
+    """
+
+    snapshot: str | None
+    files: int
+    directories: int
+    links: int
+    raw_bytes: int
+    new_files: int
+    new_bytes: int
+    changed_files: int
+    changed_bytes: int
+    gone: int
+    problems: dict[str, int]
+    problem_paths: list[str]
+    seconds: float
+
+
+Result = SnapshotResult | RestoreResult | CheckResult | ProbeResult | PreviewResult
 
 _jobs: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
 _results: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
@@ -231,11 +263,19 @@ def encode(message: Job | Result) -> bytes:
 
 
 def decode_job(data: bytes) -> Job:
-    return _jobs.decode(data)
+    """Raises `Malformed`."""
+    try:
+        return _jobs.decode(data)
+    except BROKEN as error:
+        raise Malformed(f"The job does not parse: {error}.", remedy="Install the same version of torpor on both sides.") from None
 
 
 def decode_result(data: bytes) -> Result:
-    return _results.decode(data)
+    """Raises `Malformed`."""
+    try:
+        return _results.decode(data)
+    except BROKEN as error:
+        raise Malformed(f"The host's result does not parse: {error}.", remedy="Install the same version of torpor on both sides.") from None
 
 
 def show_path(path: bytes) -> str:

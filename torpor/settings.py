@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from torpor.errors import UsageError
 
@@ -30,15 +31,14 @@ class Secret:
         return bool(self._value)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """`home`: keys, pins, state. `storage`: URL of the repository."""
 
     home: Path
     storage: str
-    recovery_key: Secret = field(default_factory=lambda: Secret(""))
+    recovery_key: Secret = msgspec.field(default_factory=lambda: Secret(""))
     recovery_confirmed: bool = False
-    passphrase: Secret = field(default_factory=lambda: Secret(""))
+    passphrase: Secret = msgspec.field(default_factory=lambda: Secret(""))
 
 
 _TRUE = ("1", "true", "yes", "on")

@@ -14,7 +14,7 @@ from torpor.control import catalogue, prune, receipts, repository, restores, sna
 from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import Repository
 from torpor.control.snapshots import Taken
-from torpor.events import ignore
+from torpor.events import Listener, ignore
 from torpor.format import recovery
 from torpor.jobs import RestoreResult, Scope
 from torpor.remote.host import Host, InProcess
@@ -34,6 +34,7 @@ class Lab:
     clock: Clock = SYSTEM
     store: Store = field(default_factory=MemoryStore)
     host: Host = field(default_factory=InProcess)
+    encryption: str = repository.ENCRYPTED
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,7 @@ class Lab:
     def open(self, home: str, *, create: bool = False, **environment: str) -> Repository:
         """The repository as another control side sees it: by its own home, and what the environment gives it."""
         settings = load({"TORPOR_HOME": str(self.folder / home), **environment}, self.store.url)
-        return repository.open_repository(settings, create=create, clock=self.clock)
+        return repository.open_repository(settings, create=create, encryption=self.encryption, clock=self.clock)
 
     @property
     def recovery_key(self) -> str:
@@ -60,11 +61,13 @@ class Lab:
     def state(self, machine: str) -> bytes:
         return os.fsencode(self.folder / "state" / machine)
 
-    def take(self, *roots: Path | bytes, machine: str = "a", scope: OptionsOf | None = None, **options: Any) -> Taken:
+    def take(
+        self, *roots: Path | bytes, machine: str = "a", scope: OptionsOf | None = None, listen: Listener = ignore, **options: Any
+    ) -> Taken:
         if isinstance(self.clock, FakeClock):
             self.clock.advance(1)  # ids of one millisecond stand in no order
         wanted = Scope(roots=[os.fsencode(root) for root in roots], **(scope or {}))
-        return snapshots.take(self.repository, self.host, wanted, self.state(machine), snapshots.Options(**options), ignore)
+        return snapshots.take(self.repository, self.host, wanted, self.state(machine), snapshots.Options(**options), listen)
 
     def restore(
         self,

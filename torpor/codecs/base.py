@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from torpor.errors import Malformed
 from torpor.format.zstd import lib  # type: ignore[attr-defined]
@@ -12,8 +13,7 @@ from torpor.format.zstd import lib  # type: ignore[attr-defined]
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """What the chooser found out about a chunk; a codec takes what it can use.
 
     `width`: bytes of an array's elements (2 or 4; 0: unknown); `lead`: bytes before the first whole element, less than `width`.

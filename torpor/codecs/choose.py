@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from threading import get_ident
+
+import msgspec
 
 from torpor.codecs.arrays import Arrays, Element
 from torpor.codecs.base import NO_HINT, Buffer, Codec, Hint
@@ -32,8 +33,7 @@ _ELEMENTS = [Element(width, lead) for width in (2, 4) for lead in range(width)]
 Choice = tuple[Codec, Hint]
 
 
-@dataclass(slots=True)
-class _Memory:
+class _Memory(msgspec.Struct):
     """The last outcome; `steady`: it was foreseen; `left`: chunks that may rely on it before the next look."""
 
     choice: Choice
@@ -99,7 +99,7 @@ class Chooser:
             # An estimate may be off for a whole file; two chunks that agree are as good.
             steady = steady or abs(before.choice[1].expected - part) <= DRIFT
         left = RELY if before is None else before.left
-        self._memory[hint.header] = _Memory((codec, replace(hint, expected=part)), steady, left)
+        self._memory[hint.header] = _Memory((codec, msgspec.structs.replace(hint, expected=part)), steady, left)
 
     def _choose(self, data: Buffer, offset: int | None) -> Choice:
         header = None if self._arrays is None or offset is None else self._arrays.dtype_at(offset, len(data))
@@ -112,11 +112,11 @@ class Chooser:
         if memory is not None:
             memory.left = RELY
         codec, hint = self._probe(data, _ELEMENTS if header is None else [header] if header.width else [])
-        return codec, replace(hint, header=header)
+        return codec, msgspec.structs.replace(hint, header=header)
 
     def _probe(self, data: Buffer, elements: list[Element]) -> Choice:
         taste = _taste(data)
-        best = (self._zstd, replace(self._hint, expected=_trial(taste)))
+        best = (self._zstd, msgspec.structs.replace(self._hint, expected=_trial(taste)))
         some = sample(memoryview(taste), 8, 2048)
         (bits,) = byte_bits(some)
         if not self._level and (part := huffman_part(bits)) < best[1].expected:

@@ -10,6 +10,9 @@ and not of 128, at the same ratio: a frame's elements are the block that is spli
 
 from __future__ import annotations
 
+from functools import cached_property
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from torpor.codecs.base import NO_HINT, Buffer, Hint, Scratch, malformed
@@ -37,9 +40,15 @@ class Planes:
     name = "planes"
 
     def __init__(self) -> None:
+        if find_spec("numpy") is None:
+            raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    @cached_property
+    def _np(self) -> ModuleType:
+        """numpy, imported with the first chunk: that takes longer than everything before the first byte is read."""
         import numpy as np
 
-        self._np = np
+        return np
 
     def encode(self, data: Buffer, scratch: Scratch, hint: Hint = NO_HINT) -> Buffer | None:
         """Without a width in the hint: 2-byte elements from the first byte on. The result lies in `scratch`."""

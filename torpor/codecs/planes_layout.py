@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from torpor.codecs.base import malformed
 
@@ -20,8 +21,7 @@ def aligned(at: int) -> int:
     return -(-at // ALIGN) * ALIGN
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """`lead`, `elements` of `width` bytes, `tail`. `planes`: for each, the lengths of its frames, or None where it is stored."""
 
     width: int

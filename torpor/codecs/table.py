@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+
+import msgspec
 
 from torpor.codecs.base import Codec
 from torpor.errors import Malformed, MissingDependency, UsageError
 from torpor.format.version import CODEC_LZ4, CODEC_PLANES, CODEC_RAW, CODEC_ZSTD
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """`cls` of `module` implements the codec; `needs` is what pip installs for it (empty: nothing beyond torpor)."""
 
     id: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -12,11 +11,11 @@ from torpor.control.repository import Repository
 from torpor.errors import Damaged, Malformed, NotFound, RollbackSuspected, TorporError, UsageError
 from torpor.format import crypto, manifest, names
 from torpor.format.manifest import Manifest, Private, Removal
+from torpor.format.untrusted import BROKEN
 from torpor.storage.base import Missing
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A verified manifest. `private` is None without the box key; `sha256` is the manifest object's, in hex."""
 
     manifest: Manifest
@@ -57,7 +56,7 @@ def _private(repository: Repository, parsed: Manifest) -> Private | None:
     data = crypto.box_open(repository.box_private, parsed.private, info, f"the private part of {parsed.snapshot}")
     try:
         return msgspec.json.decode(data, type=Private)
-    except msgspec.DecodeError as error:
+    except BROKEN as error:
         raise Malformed(f"The private part of {parsed.snapshot} does not parse: {error}.") from None
 
 

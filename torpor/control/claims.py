@@ -10,7 +10,7 @@ import msgspec
 
 from torpor.clock import parse_rfc3339, rfc3339
 from torpor.control.repository import Repository
-from torpor.errors import ClaimLost, TorporError
+from torpor.errors import ClaimLost, Malformed, TorporError
 from torpor.format import manifest, names
 from torpor.format.manifest import Claim, Parent
 from torpor.storage.base import Missing
@@ -51,6 +51,8 @@ def check(repository: Repository, claim: Claim) -> None:
         found = manifest.decode(repository.read_signed("claim", name), Claim, name)
     except Missing:
         raise _lost(claim, "was removed") from None
+    if found.snapshot != claim.snapshot:
+        raise _lost(claim, "was replaced by another's")
     if parse_rfc3339(found.expires) <= repository.clock.now():
         raise _lost(claim, "ran out")
 
@@ -77,6 +79,8 @@ def live(repository: Repository) -> dict[str, Claim]:
             claim = manifest.decode(repository.read_signed("claim", info.name), Claim, info.name)
         except Missing:
             continue
+        if info.name != names.claim(claim.snapshot):
+            raise Malformed(f"{info.name} is the claim of another snapshot.", remedy="Look at who can write to the bucket; then remove it.")
         if parse_rfc3339(claim.expires) + SKEW > now:
             found[claim.snapshot] = claim
     return found

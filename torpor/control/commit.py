@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -19,12 +20,12 @@ from torpor.errors import Malformed, TorporError
 from torpor.format import crypto, index, manifest, names
 from torpor.format.index import Pack
 from torpor.format.manifest import Claim, CodecUse, IndexRef, Manifest, Private
-from torpor.format.pack import HEADER
 from torpor.jobs import SnapshotResult
 from torpor.storage.base import PACKS
 from torpor.workspace.indexfile import IndexFile
 
 _PIECE = 8 * 1024 * 1024
+_REPORTED = 64  # stages and versions that a host may report; the manifest is signed, so it holds no more than it needs
 
 
 def fetch_index(repository: Repository, ref: IndexRef) -> IO[bytes]:
@@ -75,6 +76,7 @@ class Commit:
         """Check, write the manifest, look again. Raises `ClaimLost`, `Damaged`, `Malformed`; then there is no manifest."""
         repository, claim = self._repository, self._claim
         ref = result.index
+        _check_report(result)
         if result.snapshot != claim.snapshot or ref.name != names.index(claim.snapshot, self._attempt):
             raise Malformed("The host answered with another snapshot than it was asked for.", safe="Nothing was committed.")
         with fetch_index(repository, ref) as spool:
@@ -118,14 +120,12 @@ class Commit:
         """Walk the whole index, so that its counts are ours, not the host's; stored bytes and the codec mix are returned."""
         for _ in found.checked_blocks():
             pass
-        chunks, packs = found.chunks, found.head.packs
+        chunks = found.chunks
         use: dict[str, CodecUse] = {}
         stored = found.head.total
         for place in range(len(chunks)):
             if chunks.is_hole(place):
                 continue
-            if chunks.offset[place] + chunks.sealed[place] > packs[chunks.pack[place]].size or chunks.offset[place] < HEADER.size:
-                raise Malformed(f"Chunk {place} of the index lies outside its pack.", safe="Nothing was committed.")
             entry = use.setdefault(by_id(chunks.codec[place]).name, CodecUse())
             entry.chunks += 1
             entry.raw_bytes += chunks.raw[place]
@@ -158,6 +158,8 @@ class Commit:
         claims.check(repository, claim)
         name = names.manifest(claim.snapshot)
         data = repository.sign("manifest", made)
+        # A manifest that nobody can read would stop every prune, so what is written is read once more first.
+        manifest.check_manifest(manifest.decode(repository.verify("manifest", data, name), Manifest, name), claim.snapshot)
         repository.store.sync()
         repository.store.put(name, data, if_absent=True)
         try:
@@ -170,6 +172,15 @@ class Commit:
         catalogue.pin(repository, snapshot)
         claims.release(repository, claim.snapshot)
         return snapshot
+
+
+def _check_report(result: SnapshotResult) -> None:
+    """What the manifest takes over from the host's own words stays small and readable."""
+    words = [*result.stages, *result.versions, *result.versions.values(), result.rental]
+    if len(words) > 3 * _REPORTED or any(len(word) > 200 for word in words) or not 0 < result.index.head_size <= result.index.size:
+        raise Malformed("The host's report is not one that torpor makes.", safe="Nothing was committed.")
+    if not all(map(math.isfinite, (result.seconds, *result.stages.values()))):
+        raise Malformed("The host's report holds times that are no numbers.", safe="Nothing was committed.")
 
 
 def spool_head(spool: IO[bytes], ref: IndexRef) -> bytes:

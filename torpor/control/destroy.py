@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+
+import msgspec
 
 from torpor.clock import parse_rfc3339, rfc3339
 from torpor.control import catalogue, receipts
 from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import Repository
-from torpor.errors import Damaged, DestroyRefused, HostFailed
+from torpor.errors import Damaged, DestroyRefused, HostFailed, SourceChanged
 from torpor.events import Listener
 from torpor.format import crypto
 from torpor.format.manifest import FinalCheck, HostProof, Receipt
@@ -19,12 +21,11 @@ from torpor.remote.host import Host
 LEFT_RUNNING = "The machine was left running."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Acceptance:
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """What the owner accepts to lose: problem files by path, and changes that match a pattern."""
 
-    accept: list[str] = field(default_factory=list)
-    ignore_changes: list[str] = field(default_factory=list)
+    accept: list[str] = msgspec.field(default_factory=list)
+    ignore_changes: list[str] = msgspec.field(default_factory=list)
 
 
 def require_recovery(repository: Repository) -> None:
@@ -45,15 +46,20 @@ def final_check(
     lineage = catalogue.load(repository, snapshot).manifest.lineage
     id_key = crypto.id_key(repository.private().private.root, lineage)
     job = CheckJob(repository=repository.id, snapshot=snapshot, scope=scope, state=state, id_key=id_key, ignore=accept.ignore_changes)
+    at = repository.clock.now()
     result = host.run(job, listen)
-    if not isinstance(result, CheckResult):
+    if not isinstance(result, CheckResult) or result.snapshot != snapshot:
         raise HostFailed("The host answered another job than it was given.")
+    result.time = at  # by this clock, and before the host looked: its own clock may be anywhere
     return result
 
 
 def refused_problems(result: SnapshotResult, check: CheckResult, accept: Acceptance) -> list[str]:
     """Problem files and open files that nobody accepted to lose."""
     counted = [line for line in result.problem_paths if not line.startswith("special: ")]
+    untold = sum(result.problems.values()) - len(result.problem_paths)
+    if untold > 0:  # a host lists so many and no more; only `all` accepts what nobody has seen
+        counted.append(f"not listed: {untold} more files")
     lines = [*counted, *(f"open for writing: {line}" for line in check.open_files), *check.problems]
     return [line for line in dict.fromkeys(lines) if not _accepted(line, accept)]
 
@@ -64,27 +70,36 @@ def _accepted(line: str, accept: Acceptance) -> bool:
 
 
 def prove(
-    repository: Repository, result: SnapshotResult, check: CheckResult, depth: Depth, accept: Acceptance, listen: Listener
+    repository: Repository,
+    result: SnapshotResult,
+    check: CheckResult,
+    depth: Depth,
+    accept: Acceptance,
+    listen: Listener,
+    look_again: Callable[[], CheckResult] | None = None,
 ) -> Verified:
     """Verify the snapshot from outside the host and sign a receipt that carries the host's final check.
 
-    Raises `DestroyRefused` if problems or changes are left, `Damaged` if the store does not hold what it should.
+    Reading back can take long, so `look_again` asks the host once more when it is done; that answer stands in the receipt. Without it
+    `check` does. Raises `DestroyRefused` if problems or changes are left, `SourceChanged` if changes came while it was verified,
+    `Damaged` if the store does not hold what it should.
     """
-    left = refused_problems(result, check, accept)
-    if left:
-        raise DestroyRefused(
-            f"{len(left)} files are not in the snapshot as they are: {'; '.join(left[:5])}.",
-            safe=LEFT_RUNNING,
-            remedy="Close or mend them and hibernate again, or accept their loss one by one with --accept PATH.",
-        )
+    _refuse_problems(result, check, accept)
     if check.changed:
         raise DestroyRefused(
             f"{check.changed} files changed after the snapshot: {'; '.join(check.changed_paths[:5])}.",
             safe=LEFT_RUNNING,
             remedy="Stop what writes there and hibernate again, or leave them out with --ignore-changes GLOB.",
         )
-    accepted = [*accept.accept, *accept.ignore_changes]
-    host = HostProof(result.compared, result.rental, FinalCheck(rfc3339(check.time), check.changed, accepted))
+
+    def host() -> HostProof:
+        last = look_again() if look_again is not None else check
+        if last.changed:
+            raise changed(last, "while it was verified")
+        _refuse_problems(result, last, accept)
+        accepted = [*accept.accept, *accept.ignore_changes]
+        return HostProof(result.compared, result.rental, FinalCheck(rfc3339(last.time), last.changed, accepted))
+
     verified = receipts.verify(repository, result.snapshot, "sample" if depth == "presence" else depth, listen, host)
     if verified.damage:
         name, why = next(iter(verified.damage.items()))
@@ -94,6 +109,29 @@ def prove(
             remedy="Look at the store, then take the snapshot again.",
         )
     return verified
+
+
+def _refuse_problems(result: SnapshotResult, check: CheckResult, accept: Acceptance) -> None:
+    if (check.snapshot, check.rental) != (result.snapshot, result.rental):
+        raise DestroyRefused(
+            "The final check is of another machine, or of another snapshot.", safe=LEFT_RUNNING, remedy="Hibernate it again."
+        )
+    left = refused_problems(result, check, accept)
+    if left:
+        raise DestroyRefused(
+            f"{len(left)} files are not in the snapshot as they are: {'; '.join(left[:5])}.",
+            safe=LEFT_RUNNING,
+            remedy="Close or mend them and hibernate again, or accept their loss one by one with --accept PATH.",
+        )
+
+
+def changed(check: CheckResult, when: str) -> SourceChanged:
+    """The error for a workspace that does not hold still."""
+    return SourceChanged(
+        f"{check.changed} files changed {when}: {'; '.join(check.changed_paths[:5])}.",
+        safe=f"{LEFT_RUNNING} The snapshot {check.snapshot} holds them as they were.",
+        remedy="Stop what writes there and hibernate again, or leave them out with --ignore-changes GLOB.",
+    )
 
 
 def proof(repository: Repository, machine: Machine, receipt: Receipt) -> Proof:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from dataclasses import dataclass
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from torpor.control.home import Home
 from torpor.errors import Damaged, KeysMissing, UsageError
-from torpor.format import crypto, recovery
+from torpor.format import crypto, primitives, recovery
 from torpor.format.manifest import PrivateKeys, WrappedKeys
+from torpor.format.primitives import AESGCM
 from torpor.settings import Secret
 
 
-@dataclass(frozen=True)
-class Keyset:
+class Keyset(msgspec.Struct, frozen=True):
     """One generation of a repository's keys. `recovery` is empty where only the private keys are known."""
 
     repository: str
@@ -32,11 +27,11 @@ class Keyset:
 
     @property
     def sign_public(self) -> bytes:
-        return Ed25519PrivateKey.from_private_bytes(self.private.sign).public_key().public_bytes_raw()
+        return primitives.ed25519_private(self.private.sign).public_key().public_bytes_raw()
 
     @property
     def box_public(self) -> bytes:
-        return X25519PrivateKey.from_private_bytes(self.private.box).public_key().public_bytes_raw()
+        return primitives.x25519_private(self.private.box).public_key().public_bytes_raw()
 
     @property
     def id(self) -> str:
@@ -51,6 +46,9 @@ def key_id(sign_public: bytes, box_public: bytes) -> str:
 
 
 def generate(repository: str) -> Keyset:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
     private = PrivateKeys(
         Ed25519PrivateKey.generate().private_bytes_raw(), X25519PrivateKey.generate().private_bytes_raw(), secrets.token_bytes(32)
     )
@@ -91,6 +89,8 @@ _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}
 
 
 def _locked(passphrase: Secret, salt: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     return AESGCM(Scrypt(salt=salt, length=32, **_SCRYPT).derive(passphrase.reveal().encode()))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from torpor.clock import parse_rfc3339
 from torpor.control.repository import Repository
@@ -13,8 +14,7 @@ from torpor.format.manifest import Mark
 from torpor.storage.base import PACKS, Missing
 
 
-@dataclass(frozen=True)
-class Marked:
+class Marked(msgspec.Struct, frozen=True):
     """One mark: its object name, when it was made (seconds), and the objects it lists."""
 
     name: str

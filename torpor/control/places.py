@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from torpor.control.home import Home
 from torpor.errors import UsageError
@@ -14,8 +15,7 @@ from torpor.machines.table import is_machine, open_machine
 from torpor.remote.host import Host, InProcess, Subprocess
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A workspace and the way to run jobs on it. `address` names the machine, or is empty for paths."""
 
     host: Host

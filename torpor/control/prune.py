@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+
+import msgspec
 
 from torpor.clock import rfc3339
 from torpor.control import catalogue, claims, heads, marks
@@ -17,25 +18,23 @@ from torpor.storage.base import PACKS, Missing
 GRACE = 24 * 3600.0
 
 
-@dataclass
-class Needed:
+class Needed(msgspec.Struct):
     """What must stay: whole prefixes below packs/ (snapshots being made), and single objects."""
 
-    prefixes: set[str] = field(default_factory=set)
-    objects: set[str] = field(default_factory=set)
+    prefixes: set[str] = msgspec.field(default_factory=set)
+    objects: set[str] = msgspec.field(default_factory=set)
     live_claims: int = 0
 
     def keeps(self, name: str) -> bool:
         return name in self.objects or name[len(PACKS) :].split("/", 1)[0] in self.prefixes
 
 
-@dataclass
-class Report:
+class Report(msgspec.Struct):
     """Outcome of a prune. Sizes in bytes. `waiting`: marked, their grace not over."""
 
-    marked: list[str] = field(default_factory=list)
+    marked: list[str] = msgspec.field(default_factory=list)
     marked_bytes: int = 0
-    deleted: list[str] = field(default_factory=list)
+    deleted: list[str] = msgspec.field(default_factory=list)
     deleted_bytes: int = 0
     waiting: int = 0
     kept: int = 0
@@ -142,12 +141,10 @@ def prune(repository: Repository, *, grace: float = GRACE, dry_run: bool = False
 
 def clean_claims(repository: Repository, *, dry_run: bool) -> None:
     """Remove claims that have run out for good."""
-    live = claims.live(repository)
-    dead = []
-    for info in repository.store.list(names.CLAIMS):
-        snapshot = info.name[len(names.CLAIMS) :].removesuffix(".json")
-        if snapshot not in live:
-            dead.append(info.name)
+    # Listed before they are read: a claim that appears in between is in neither list, so it is not taken for a dead one.
+    found = [info.name for info in repository.store.list(names.CLAIMS)]
+    live = {names.claim(snapshot) for snapshot in claims.live(repository)}
+    dead = [name for name in found if name not in live]
     if dead and not dry_run:
         repository.store.delete(dead)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Literal
+
+import msgspec
 
 from torpor import __version__
 from torpor.clock import parse_rfc3339, rfc3339
@@ -13,14 +15,11 @@ from torpor.control import catalogue, heads
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
 from torpor.control.repository import Repository
-from torpor.control.restores import restore_keys
 from torpor.errors import Damaged, Malformed, NotFound
 from torpor.events import Listener, Progress
 from torpor.format import manifest, names
 from torpor.format.manifest import HostProof, Receipt
 from torpor.storage.base import PACKS
-from torpor.storage.transfer import Transfer
-from torpor.verify.scrub import Scrub
 from torpor.workspace import system
 
 Depth = Literal["presence", "sample", "full"]
@@ -30,8 +29,7 @@ SAMPLE_PART = 0.05
 SAMPLE_MIN = 4
 
 
-@dataclass
-class Verified:
+class Verified(msgspec.Struct):
     """Outcome of a verification. `damage`: object name → what is wrong; empty if all is well, and only then there is a receipt."""
 
     snapshot: str
@@ -41,17 +39,21 @@ class Verified:
     read_packs: int = 0
     read_bytes: int = 0
     files: int = 0
-    damage: dict[str, str] = field(default_factory=dict)
-    hurt: list[str] = field(default_factory=list)
+    damage: dict[str, str] = msgspec.field(default_factory=dict)
+    hurt: list[str] = msgspec.field(default_factory=list)
     receipt: Receipt | None = None
     receipt_name: str = ""
     seconds: float = 0.0
 
 
-def verify(repository: Repository, snapshot_id: str, depth: Depth, listen: Listener, host: HostProof | None = None) -> Verified:
+def verify(
+    repository: Repository, snapshot_id: str, depth: Depth, listen: Listener, host: Callable[[], HostProof] | None = None
+) -> Verified:
     """Prove a snapshot: manifest, index, presence and sizes of every pack; with `sample` some packs are read back, with `full` all.
 
-    Damage is reported in the outcome. Raises only where nothing can be said (`NotFound`, `KeysMissing`, `StorageUnavailable`).
+    `host` is asked for its proof once everything was read, so that its last look is the newest thing in the receipt.
+    Damage is reported in the outcome. Raises only where nothing can be said (`NotFound`, `KeysMissing`, `StorageUnavailable`),
+    and what `host` raises.
     """
     progress = Progress(listen)
     out = Verified(snapshot_id, depth)
@@ -65,7 +67,7 @@ def verify(repository: Repository, snapshot_id: str, depth: Depth, listen: Liste
         return out
     out.seconds = round(progress.elapsed(), 3)
     if not out.damage:
-        _sign(repository, snapshot, out, read, host)
+        _sign(repository, snapshot, out, read, host() if host is not None else None)
     else:
         out.hurt = hurt_by(repository, set(out.damage))
     return out
@@ -103,6 +105,11 @@ def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verifi
         numbers = _choose(depth, [number for number, pack in enumerate(packs) if pack.name in there])
         if not numbers:
             return []
+        # Reading back needs the engine; a snapshot, which only looks at receipts, starts sooner without it.
+        from torpor.control.restores import restore_keys
+        from torpor.storage.transfer import Transfer
+        from torpor.verify.scrub import Scrub
+
         keys, _ = restore_keys(repository, snapshot)
         grant = repository.store.grant_get([PACKS + packs[number].name for number in numbers], 0)
         with Transfer(grant) as transfer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from torpor.clock import SYSTEM, Clock, rfc3339
 from torpor.control import keys as keystore
@@ -27,8 +28,7 @@ def _silent(text: str) -> None:
     del text
 
 
-@dataclass
-class Repository:
+class Repository(msgspec.Struct):
     """Everything the control side needs to act on one repository. `keys` is None where only public data can be read."""
 
     store: Store
@@ -38,7 +38,7 @@ class Repository:
     keys: Keyset | None = None
     clock: Clock = SYSTEM
     created: bool = False
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -199,4 +199,4 @@ def import_keys(repository: Repository, keys: Keyset) -> Repository:
     if keys.repository != repository.id or keys.id not in repository.public_keys:
         raise KeysMissing("These are the keys of another repository.", safe="Nothing was changed.")
     keystore.save(repository.home, keys, repository.settings.passphrase)
-    return replace(repository, keys=keys)
+    return msgspec.structs.replace(repository, keys=keys)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+
+import msgspec
 
 from torpor.control import catalogue, heads
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
 from torpor.control.repository import Repository
-from torpor.errors import HostFailed, UsageError
+from torpor.errors import HostFailed, Malformed, UsageError
 from torpor.events import Listener
 from torpor.format import crypto, meta, names
 from torpor.jobs import MEMORY_DEFAULT, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
@@ -19,15 +20,14 @@ from torpor.storage.base import PACKS
 GRANT_LIFETIME = 6 * 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """`maps`: old root path → where it goes. Without them one root goes to `target` itself, several below it by their old paths."""
 
     mode: Mode = "new"
     owners: Owners = "numbers"
     setuid: bool = False
     dry_run: bool = False
-    maps: dict[bytes, bytes] = field(default_factory=dict)
+    maps: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     memory: int = MEMORY_DEFAULT
     workers: int = 0
 
@@ -37,11 +37,14 @@ def restore_keys(repository: Repository, snapshot: Snapshot) -> tuple[RestoreKey
     head = heads.head_of(repository, snapshot.manifest)
     keys = data_keys(repository, snapshot.manifest.keyring)
     writer = names.writer_of(snapshot.manifest.index.name)
-    packs = {
-        pack.name: crypto.pack_key(keys[names.writer_of(pack.name)], pack.name, pack.salt)
-        for pack in head.packs
-        if names.writer_of(pack.name) in keys
-    }
+    strange = next((pack.name for pack in head.packs if names.writer_of(pack.name) not in keys), None)
+    if strange is not None:
+        raise Malformed(
+            f"Snapshot {snapshot.id} names pack {strange}, and its manifest has no key for that.",
+            safe="Nothing was written.",
+            remedy="Restore another snapshot.",
+        )
+    packs = {pack.name: crypto.pack_key(keys[names.writer_of(pack.name)], pack.name, pack.salt) for pack in head.packs}
     root = repository.private().private.root
     return RestoreKeys(crypto.id_key(root, snapshot.manifest.lineage), crypto.index_key(keys[writer], writer), packs), list(packs)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+
+import msgspec
 
 from torpor.control import catalogue, claims, heads, receipts
 from torpor.control.catalogue import Snapshot
@@ -21,13 +22,12 @@ from torpor.storage.base import PACKS
 GRANT_LIFETIME = 6 * 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to take a snapshot. `compare`: decode and compare everything that is encoded. Memory in bytes; 0 workers: one a core."""
 
     name: str = ""
     machine: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
     codec: Codec = "auto"
     level: int = 0
     compare: bool = False
@@ -36,8 +36,7 @@ class Options:
     workers: int = 0
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """A committed snapshot and what its host reported."""
 
     snapshot: Snapshot
@@ -45,14 +44,14 @@ class Taken:
     seconds: float
 
 
-@dataclass
-class _Base:
+class _Base(msgspec.Struct):
     """What a new snapshot may build on."""
 
-    parents: list[Snapshot] = field(default_factory=list)
-    allowed: dict[str, int] = field(default_factory=dict)
-    verified: list[str] = field(default_factory=list)
-    continues: list[str] = field(default_factory=list)
+    parents: list[Snapshot] = msgspec.field(default_factory=list)
+    allowed: dict[str, int] = msgspec.field(default_factory=dict)
+    verified: list[str] = msgspec.field(default_factory=list)
+    continues: list[str] = msgspec.field(default_factory=list)
+    recorded: str | None = None
 
 
 def take(repository: Repository, host: Host, scope: Scope, state: bytes, options: Options, listen: Listener) -> Taken:
@@ -100,7 +99,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
 
 def _base(repository: Repository, lineage: str, probe: ProbeResult) -> _Base:
     """Snapshots of this lineage to build on: the one the host's record is of, and the newest. Dead attempts that can go on."""
-    base = _Base()
+    base = _Base(recorded=probe.snapshot)
     known = catalogue.ids(repository)
     catalogue.check_pins(repository, known)
     base.continues = [snapshot for snapshot in probe.continues if snapshot not in known]
@@ -143,7 +142,9 @@ def _allow(repository: Repository, base: _Base) -> None:
         head = heads.head_of(repository, parent.manifest)
         there = heads.present(repository, head.packs)
         base.allowed |= there
-        if receipts.fully_verified(repository, parent):
+        # What the host's record says of a pack is trusted only if that very snapshot's index was checked against the packs: another
+        # one that names the same packs says nothing of what the record's index calls their chunks.
+        if parent.id == base.recorded and receipts.fully_verified(repository, parent):
             base.verified += list(there)
     for snapshot in base.continues:
         for info in repository.store.list(f"{PACKS}{snapshot}/"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from torpor.errors import Malformed
 from torpor.format import columns
@@ -88,3 +89,21 @@ class ChunkList:
                 )
             if not ok:
                 raise Malformed(f"The index's chunk list has an impossible row ({i}).")
+
+    def check_places(self, sizes: Sequence[int]) -> None:
+        """Raise `Malformed` unless every row lies inside its pack, by the packs' sizes, and no two share a byte but as the same chunk."""
+        places = [place for place in range(len(self)) if self.pack[place] != NONE]
+        places.sort(key=lambda place: self.pack[place] << 32 | self.offset[place])
+        last = -1
+        for place in places:
+            end = self.offset[place] + self.sealed[place]
+            ok = end <= sizes[self.pack[place]]
+            if last >= 0 and self.pack[last] == self.pack[place]:
+                ok &= self.offset[last] + self.sealed[last] <= self.offset[place] or self._same(last, place)
+            if not ok:
+                raise Malformed(f"Chunk {place} of the index lies outside its pack, or over another chunk.", safe="Nothing was written.")
+            last = place
+
+    def _same(self, one: int, two: int) -> bool:
+        columns = (self.number, self.offset, self.sealed, self.raw, self.codec)
+        return all(column[one] == column[two] for column in columns) and self.id(one) == self.id(two)

@@ -6,11 +6,11 @@ import hashlib
 import hmac
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from torpor.errors import Damaged
+from torpor.format import primitives
+from torpor.format.primitives import AESGCM
 
 TAG = 16
 
@@ -87,7 +87,7 @@ def box_seal(public: bytes | None, data: bytes, info: bytes) -> bytes:
     """HPKE base mode to an X25519 public key; without a key (an unencrypted repository) the plain bytes."""
     if public is None:
         return data
-    return _HPKE.encrypt(data, X25519PublicKey.from_public_bytes(public), info)
+    return _HPKE.encrypt(data, primitives.x25519_public(public), info)
 
 
 def box_open(private: bytes | None, data: bytes, info: bytes, what: str) -> bytes:
@@ -95,6 +95,6 @@ def box_open(private: bytes | None, data: bytes, info: bytes, what: str) -> byte
     if private is None:
         return data
     try:
-        return _HPKE.decrypt(data, X25519PrivateKey.from_private_bytes(private), info)
+        return _HPKE.decrypt(data, primitives.x25519_private(private), info)
     except (InvalidTag, ValueError):
         raise broken_seal(what) from None

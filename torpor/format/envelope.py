@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from torpor.errors import Damaged, Malformed
+from torpor.format import primitives
 
 _HEAD = b'{"signed":'
 _TAIL = re.compile(rb',"key":"([0-9a-f]{16})","signature":"([A-Za-z0-9+/]{86}==)"\}\n\Z')
@@ -27,7 +27,7 @@ def message(context: str, repository: str, payload: bytes) -> bytes:
 
 def wrap(context: str, repository: str, payload: bytes, key_id: str, private: bytes) -> bytes:
     """Sign `payload` (a JSON object as bytes) and frame it."""
-    signature = Ed25519PrivateKey.from_private_bytes(private).sign(message(context, repository, payload))
+    signature = primitives.ed25519_private(private).sign(message(context, repository, payload))
     encoded = base64.b64encode(signature)
     return _HEAD + payload + b',"key":"' + key_id.encode() + b'","signature":"' + encoded + b'"}\n'
 
@@ -36,10 +36,12 @@ def split(data: bytes, what: str) -> tuple[bytes, str, bytes]:
     """Payload, key id and signature of framed bytes; nothing is verified yet."""
     if len(data) > PAYLOAD_MAX or not data.startswith(_HEAD):
         raise Malformed(f"{what} is not signed JSON.")
-    tail = _TAIL.match(data, len(data) - _TAIL_LENGTH)
-    if tail is None:
+    tail = _TAIL.match(data, max(0, len(data) - _TAIL_LENGTH))
+    signature = base64.b64decode(tail[2]) if tail is not None else b""
+    # Base64 leaves four bits of the last character free; they must be zero, so that every bit of the object is covered.
+    if tail is None or base64.b64encode(signature) != tail[2]:
         raise Malformed(f"{what} is not signed JSON.")
-    return data[len(_HEAD) : -_TAIL_LENGTH], tail[1].decode(), base64.b64decode(tail[2])
+    return data[len(_HEAD) : -_TAIL_LENGTH], tail[1].decode(), signature
 
 
 def unwrap(context: str, repository: str, data: bytes, public: Mapping[str, bytes], what: str) -> bytes:
@@ -53,8 +55,8 @@ def unwrap(context: str, repository: str, data: bytes, public: Mapping[str, byte
             remedy="If keys were rotated elsewhere, run `torpor keys import` with the recovery key.",
         )
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message(context, repository, payload))
-    except InvalidSignature:
+        primitives.ed25519_public(key).verify(signature, message(context, repository, payload))
+    except (InvalidSignature, ValueError):  # ValueError: the key itself, which a forged configuration may name, is none
         raise Damaged(
             f"The signature of {what} is false: it was changed or forged.",
             safe="It was not believed and nothing was written.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+
+import msgspec
 
 from torpor.errors import Damaged, Malformed
 from torpor.format import names, zstd
 from torpor.format.crypto import TAG, Sealer
-from torpor.format.version import FORMAT, PACK_MAX, ROWS_MAX, SECTION_MAX, check_version
+from torpor.format.version import FORMAT, FREE_ROWS, PACK_MAX, ROWS_MAX, SEALED_MAX, SECTION_MAX, check_version
 
 MAGIC = b"torporIX"
 HEAD = struct.Struct("<8sHHIIIII")
@@ -20,8 +21,7 @@ JSON_MAX = 16 * 1024 * 1024
 DIGESTS = {"none": 0, "md5": 1, "sha256": 2, "sha1": 3, "crc64nvme": 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     kind: int
     rows: int
     sealed: int
@@ -29,8 +29,7 @@ class Section:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(msgspec.Struct, frozen=True):
     """A pack that the index names. `digest` is the store's own, of kind `digest_kind`; empty if it has none."""
 
     name: str
@@ -41,11 +40,10 @@ class Pack:
     digest: bytes = b""
 
 
-@dataclass(slots=True)
-class Head:
+class Head(msgspec.Struct):
     size: int
     sections: list[Section]
-    packs: list[Pack] = field(default_factory=list)
+    packs: list[Pack] = msgspec.field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -128,9 +126,10 @@ def parse_head(data: bytes, name: str) -> Head:
         kind, rows, sealed, raw, offset = SECTION.unpack_from(data, at)
         if (
             offset != expected
-            or sealed <= TAG
+            or not TAG < sealed <= SEALED_MAX
             or raw > (JSON_MAX if kind in (META, PROBLEMS) else SECTION_MAX)
             or (kind in (CHUNKS, ENTRIES) and not 0 < rows <= ROWS_MAX)
+            or (kind == META and rows != 1)
         ):
             raise bad
         head.sections.append(Section(kind, rows, sealed, raw, offset))
@@ -139,6 +138,8 @@ def parse_head(data: bytes, name: str) -> Head:
     kinds = [section.kind for section in head.sections]
     if kinds.count(META) != 1 or kinds.count(PROBLEMS) > 1 or ENTRIES not in kinds or not set(kinds) <= {1, 2, 3, 4}:
         raise bad
+    if sum(section.rows for section in head.sections if section.kind == CHUNKS) > expected // 32 + FREE_ROWS:
+        raise bad  # an id is 32 bytes of noise, so a smaller index holds fewer: it is made to fill memory
     lengths = struct.unpack_from(f"<{n_packs}H", data, at)
     at += 2 * n_packs
     if sum(lengths) != blob_length:

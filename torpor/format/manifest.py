@@ -6,8 +6,10 @@ from typing import TypeVar
 
 import msgspec
 
+from torpor.clock import parse_rfc3339
 from torpor.errors import Malformed
 from torpor.format import names
+from torpor.format.untrusted import BROKEN
 from torpor.format.version import FORMAT, check_version
 
 
@@ -173,15 +175,28 @@ def encode(what: msgspec.Struct) -> bytes:
 
 
 def decode(data: bytes, kind: type[T], what: str) -> T:
-    """Parse JSON of a known kind; refuse newer formats by name."""
+    """Parse JSON of a known kind; refuse newer formats by name, and times that are none."""
     try:
         seen = msgspec.json.decode(data, type=_Version)
         check_version(seen.format, what)
         if seen.format < 1:
             raise Malformed(f"{what} has no format version.")
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = msgspec.json.decode(data, type=kind)
+    except BROKEN as error:
         raise Malformed(f"{what} does not parse: {error}.") from None
+    for time in _TIMES.intersection(found.__struct_fields__):
+        _check_time(getattr(found, time), what)
+    return found
+
+
+_TIMES = frozenset(("created", "expires", "time"))
+
+
+def _check_time(text: str, what: str) -> None:
+    try:
+        parse_rfc3339(text)
+    except (ValueError, OverflowError):
+        raise Malformed(f"{what} holds {text[:40]!r} where a time belongs.") from None
 
 
 class _Version(msgspec.Struct):

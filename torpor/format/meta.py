@@ -5,6 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from torpor.errors import Malformed
+from torpor.format.untrusted import BROKEN
+
+ROOT_KINDS = ("directory", "file")
+PROBLEM_KINDS = ("unreadable", "vanished", "torn", "special", "mount")
 
 
 class Root(msgspec.Struct, frozen=True):
@@ -24,7 +28,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """A file that could not be saved as it is. `kind`: unreadable, vanished, torn, special."""
+    """A file that could not be saved as it is. `kind`: one of `PROBLEM_KINDS`."""
 
     path: bytes
     kind: str
@@ -42,20 +46,31 @@ def encode(what: Meta | list[Problem]) -> bytes:
 def decode_meta(data: bytes, snapshot: str) -> Meta:
     try:
         meta = _meta.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BROKEN as error:
         raise Malformed(f"The index's description of its roots does not parse: {error}.") from None
     if meta.snapshot != snapshot:
         raise Malformed(f"The index is of snapshot {meta.snapshot}, not {snapshot}: it was swapped.")
     if not meta.roots or len({root.name for root in meta.roots}) != len(meta.roots):
         raise Malformed("The index names no roots, or one of them twice.")
+    if not all(root.kind in ROOT_KINDS and _is_clean(root.path) for root in meta.roots):
+        raise Malformed("The index names a root that is neither folder nor file, or whose path leads elsewhere.")
     return meta
+
+
+def _is_clean(path: bytes) -> bool:
+    """Whether a root's path is absolute and takes no detours: a restore of several roots puts each below its target by this path."""
+    parts = path.lstrip(b"/").split(b"/")
+    return path.startswith(b"/") and b"\0" not in path and (parts == [b""] or not any(part in (b"", b".", b"..") for part in parts))
 
 
 def decode_problems(data: bytes) -> list[Problem]:
     try:
-        return _problems.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problems = _problems.decode(data)
+    except BROKEN as error:
         raise Malformed(f"The index's list of problems does not parse: {error}.") from None
+    if any(problem.kind not in PROBLEM_KINDS for problem in problems):
+        raise Malformed("The index's list of problems holds one of no known kind.")
+    return problems
 
 
 def root_names(paths: list[bytes]) -> list[bytes]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from torpor.errors import Malformed
 from torpor.format.crypto import TAG, Sealer, pack_key
@@ -12,12 +13,12 @@ from torpor.format.version import CHUNK_MAX, FORMAT, PACK_MAX, check_version
 MAGIC = b"torporPK"
 HEADER = struct.Struct("<8sHBBIIIQ32s")
 ROW = struct.Struct("<IIIB3x32s")
+FRAME = HEADER.size + TAG  # bytes of a pack that belong to no chunk: the header, and the seal of the table
 TABLE_NUMBER = 0xFFFFFFFF
 CHUNKS_MAX = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One chunk of a pack: where it lies, how it is coded, and the id of its raw bytes."""
 
     offset: int
@@ -27,8 +28,7 @@ class Row:
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     kind: int
     chunks: int
     table_offset: int

@@ -19,7 +19,7 @@ from torpor.format.entries import (
     EntryBlock,
     decode_attributes,
 )
-from torpor.format.version import NONE
+from torpor.format.version import NONE, SIZE_MAX
 
 KNOWN_FLAGS = TORN | SPARSE | ATTRIBUTES
 NAME_MAX = 255
@@ -94,6 +94,8 @@ class TreeCheck:
         if kind == FILE:
             self.files += 1
             self.raw_bytes += size
+            if self.raw_bytes > SIZE_MAX:
+                raise self._fail(number, "its size is impossible")
             if content is None:
                 ok = size == 0
             elif isinstance(content, Bundled):

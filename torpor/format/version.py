@@ -12,7 +12,10 @@ PACK_TARGET = 32 * 1024 * 1024  # a writer closes a pack here
 SMALL_FILE = 1024 * 1024  # files below go into bundles
 ROWS_MAX = 65_536  # rows of a section
 SECTION_MAX = 64 * 1024 * 1024  # raw bytes of a section
+SEALED_MAX = 65 * 1024 * 1024  # sealed bytes of a section: its zstd frame and the tag
 HOLE_MAX = 1 << 30  # bytes one hole row stands for
+SIZE_MAX = (1 << 63) - 1  # bytes of a file, and of all files of a snapshot
+FREE_ROWS = 1 << 20  # rows of the chunk list that an index of any size may have; holes are small when compressed
 WINDOW_LOG_MAX = 23  # zstd window of 8 MiB
 
 NONE = 0xFFFFFFFF  # "no pack", "no parent"

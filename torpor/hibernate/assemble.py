@@ -12,11 +12,15 @@ from collections.abc import Callable
 
 from blake3 import blake3
 
+from torpor.errors import NotFound
 from torpor.format import entries, index, meta, zstd
 from torpor.format.chunks import ChunkList
 from torpor.format.manifest import CodecUse, IndexRef
+from torpor.format.pack import FRAME, ROW
+from torpor.format.version import NONE
 from torpor.hibernate.packer import PackList
 from torpor.hibernate.window import Window
+from torpor.jobs import show_path
 from torpor.workspace.record import Footer, RecordPack, RecordWriter
 
 
@@ -76,8 +80,14 @@ class Assembler:
                 # The file it shares its bytes with could not be saved, so neither can this name of it.
                 block.type[row], block.content[row] = entries.ABSENT, None
                 self._absent.add(block.base + row)
-                self._report(block.names[row], "vanished", "the file it is linked to could not be saved")
+                self._report(window.linked[row], "vanished", "the file it is linked to could not be saved")
             elif kind == entries.ABSENT:
+                if block.parent[row] == NONE:
+                    raise NotFound(
+                        f"The root {show_path(block.names[row])} can't be read.",
+                        safe="No snapshot was made.",
+                        remedy="Name a file that exists and that this user may read.",
+                    )
                 self._absent.add(block.base + row)
             else:
                 self.links += 1
@@ -109,11 +119,11 @@ class Assembler:
     def keep_record(self, footer: Footer, packs: PackList, trusted: bytes) -> None:
         """Put the stat record in place, with how much of each pack is live."""
         chunks, live = self._chunks, self._live
-        totals = [0] * len(packs.packs)
+        totals = [FRAME] * len(packs.packs)
         for place in range(len(chunks)):
             if not chunks.is_hole(place) and place < len(live):
                 part = min(1.0, live[place] / chunks.raw[place])
-                totals[chunks.pack[place]] += int(chunks.sealed[place] * part)
+                totals[chunks.pack[place]] += int((chunks.sealed[place] + ROW.size) * part)
         footer.packs = [
             RecordPack(pack.name, pack.size, pack.blake3, pack.salt, totals[number]) for number, pack in enumerate(packs.complete())
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import stat
@@ -12,7 +13,7 @@ from blake3 import blake3
 
 from torpor.errors import NotFound
 from torpor.format import entries
-from torpor.format.version import CHUNK_MAX, NONE
+from torpor.format.version import CHUNK_MAX
 from torpor.hibernate.openfiles import open_for_writing
 from torpor.jobs import CheckJob, CheckResult, show_path
 from torpor.workspace import system
@@ -107,7 +108,7 @@ class _Check:
         mode = status.st_mode
         if stat.S_ISREG(mode) and kind in (entries.FILE, entries.HARDLINK):
             if kind == entries.HARDLINK:
-                same = block.mtime[row] == status.st_mtime_ns
+                same = block.mtime[row] == status.st_mtime_ns and old.stats.ctime[row] == status.st_ctime_ns
             else:
                 same = (
                     block.size[row] == status.st_size
@@ -117,7 +118,7 @@ class _Check:
                     and (not old.stats.flags[row] & RACY or self._same_bytes(found, block.content[row]))
                 )
         elif stat.S_ISLNK(mode) and kind == entries.SYMLINK:
-            same = os.readlink(found.path) == block.content[row]
+            same = os.readlink(found.name, dir_fd=found.fd) == block.content[row]
         elif stat.S_ISDIR(mode) and kind == entries.DIRECTORY:
             same = block.mtime[row] == status.st_mtime_ns and old.stats.ctime[row] == status.st_ctime_ns
         else:
@@ -145,7 +146,11 @@ class _Check:
         at = 0
         for place in refs:
             length = chunks.raw[place]
-            if chunks.pack[place] != NONE and self._hash(fd, at, length) != chunks.id(place):
+            if chunks.is_hole(place):
+                same = not _has_data(fd, at, at + length)
+            else:
+                same = self._hash(fd, at, length) == chunks.id(place)
+            if not same:
                 return False
             at += length
         return True
@@ -158,3 +163,13 @@ class _Check:
                 return b""
             done += got
         return blake3(self._buffer[:length], key=self._job.id_key).digest()
+
+
+def _has_data(fd: int, start: int, end: int) -> bool:
+    """Whether anything was written to what was a hole."""
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA) < end
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return False
+        raise

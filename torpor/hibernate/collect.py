@@ -15,14 +15,14 @@ from torpor.format.entries import Bundled, Chunked
 from torpor.format.version import CHUNK_MAX, CLASS_BUNDLE, CLASS_CRITICAL, NONE, ROWS_MAX, SMALL_FILE
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
-from torpor.hibernate.reading import take_attributes
+from torpor.hibernate.reading import take_attributes, unchanged
 from torpor.hibernate.small import Kept, Small, fill, store
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.jobs import Scope
 from torpor.plan.bundles import ends_after, klass
 from torpor.workspace.crew import Crew, Pool
-from torpor.workspace.record import RACY, Record
+from torpor.workspace.record import Record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.walk import Found, walk
 
@@ -112,9 +112,9 @@ class Collector:
             self._file(window, found, parent, name, number)
         elif stat.S_ISDIR(mode):
             row = window.add(parent, name, entries.DIRECTORY, status, False)
-            if found.attributes_fd >= 0:
+            if found.fd >= 0:
                 try:
-                    take_attributes(window, row, found.attributes_fd)
+                    take_attributes(window, row, found.fd)
                 except OSError as error:
                     self._shared.report(found.path, "unreadable", f"its attributes: {error.strerror}")
         else:
@@ -128,9 +128,12 @@ class Collector:
         row = window.add(parent, name, entries.SYMLINK, found.stat, False)
         window.expect()
         try:
-            window.settle(row, os.readlink(found.path))
+            window.settle(row, os.readlink(found.name, dir_fd=found.fd))
+        except FileNotFoundError:
+            self._shared.report(found.path, "vanished")
+            window.drop(row)
         except OSError as error:
-            self._shared.report(found.path, "vanished", error.strerror or "")
+            self._shared.report(found.path, "unreadable", error.strerror or "")
             window.drop(row)
 
     def _file(self, window: Window, found: Found, parent: int, name: bytes, number: int) -> None:
@@ -140,6 +143,7 @@ class Collector:
             if first != number:
                 row = window.add(parent, name, entries.HARDLINK, status, False)
                 window.block.content[row] = first
+                window.linked[row] = found.path
                 return
         self.scanned_bytes += status.st_size
         old = self._match(found.key)
@@ -160,17 +164,9 @@ class Collector:
 
     def _carry(self, window: Window, found: Found, parent: int, name: bytes, old: Recorded) -> bool:
         """Take an unchanged file from the record without reading it; False if it must be read."""
-        block, stats, row = old.block, old.stats, old.row
+        block, row = old.block, old.row
         status = found.stat
-        if (
-            block.type[row] != entries.FILE
-            or block.size[row] != status.st_size
-            or block.mtime[row] != status.st_mtime_ns
-            or stats.ctime[row] != status.st_ctime_ns
-            or stats.flags[row] & RACY
-            or block.flags[row] & entries.TORN
-            or (self._stable and (stats.inode[row] != status.st_ino or stats.device[row] != status.st_dev))
-        ):
+        if not unchanged(status, old, self._stable):
             return False
         content = block.content[row]
         carrier = self._carrier
@@ -251,7 +247,8 @@ class Collector:
             try:
                 status = os.stat(file.path, follow_symlinks=False)
             except OSError:
-                status = file.status
+                self._large(file.window, file.row, file.path)  # it says what is wrong
+                continue
             if status.st_size < SMALL_FILE:
                 self._bundle([file._replace(status=status)], kind)
             else:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from torpor.format import entries
 from torpor.format.chunks import ChunkList
@@ -26,8 +27,7 @@ THIN = 0.5  # a pack with less than this part live is written anew …
 CONSOLIDATE = 0.05  # … up to this part of the workspace a snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """Chunks that lie in the store: a record's, or those of a dead attempt's journal. `trusted`: one byte a chunk."""
 
     chunks: ChunkList
@@ -167,14 +167,20 @@ class Dedupe:
 
 
 def ids_of(record: Record) -> IdTable:
-    """All ids of a record: whole chunks, and small files in bundles."""
+    """The ids of a record that were checked where it was restored: of whole chunks of large files, and of small files in bundles.
+
+    A bundle's own id is not among them: a restore checks the files in it one by one, so whoever wrote it could have called it anything.
+    """
     table = IdTable()
     chunks = record.chunks
-    for place in range(len(chunks)):
-        if not chunks.is_hole(place):
-            table.add(chunks.id(place), chunks.raw[place], place, 0)
+    seen = bytearray(len(chunks))
     for block, _ in record.blocks():
         for row, content in enumerate(block.content):
             if isinstance(content, entries.Bundled):
                 table.add(content.id, block.size[row], content.chunk, content.offset)
+            elif isinstance(content, entries.Chunked):
+                for place in content.refs:
+                    if not seen[place] and not chunks.is_hole(place):
+                        seen[place] = 1
+                        table.add(chunks.id(place), chunks.raw[place], place, 0)
     return table

@@ -43,6 +43,7 @@ class LargeFile:
         """Open the file and plan its steps; stretches (first, count) of the plan are returned. Empty if it is settled already."""
         try:
             self._fd = open_regular(self._path)
+            self._shared.opened.add(self._fd)
             return self._plan()
         except FileNotFoundError:
             self._give_up("vanished", "")
@@ -57,6 +58,7 @@ class LargeFile:
 
     def _close(self) -> None:
         if self._fd >= 0:
+            self._shared.opened.discard(self._fd)
             os.close(self._fd)
             self._fd = -1
 

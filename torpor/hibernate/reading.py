@@ -9,6 +9,8 @@ from array import array
 from torpor.format import entries
 from torpor.hibernate.window import Window
 from torpor.workspace import attributes
+from torpor.workspace.record import RACY
+from torpor.workspace.recorded import Recorded
 
 TRIES = 3  # how often a file that changes while it is read is read again before it is reported as torn
 
@@ -43,6 +45,20 @@ def data_extents(fd: int, status: os.stat_result) -> array[int] | None:
         out.extend((start, end - start))
         at = end
     return None if len(out) == 2 and out[0] == 0 and out[1] == size else out
+
+
+def unchanged(status: os.stat_result, old: Recorded, stable_inodes: bool) -> bool:
+    """Whether a snapshot takes a file from the record without reading it, if the store still has its chunks."""
+    block, stats, row = old.block, old.stats, old.row
+    return (
+        block.type[row] == entries.FILE
+        and block.size[row] == status.st_size
+        and block.mtime[row] == status.st_mtime_ns
+        and stats.ctime[row] == status.st_ctime_ns
+        and not stats.flags[row] & RACY
+        and not block.flags[row] & entries.TORN
+        and (not stable_inodes or (stats.inode[row] == status.st_ino and stats.device[row] == status.st_dev))
+    )
 
 
 def take_attributes(window: Window, row: int, fd: int) -> None:

@@ -6,8 +6,9 @@ import os
 import platform
 import secrets
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from torpor import __version__
 from torpor.codecs.table import by_id
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 
 def run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
     """Save the job's workspace. Raises `TorporError`; what reached the store by then is journaled and used by the next run."""
+    try:
+        return _run(job, listen)
+    except OSError as error:
+        raise system.refused(error, "The snapshot", "No snapshot was made; the workspace and earlier snapshots are untouched.") from error
+
+
+def _run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
     began = time.monotonic()
     progress = Progress(listen)
     system.raise_file_limit()
@@ -52,8 +60,7 @@ def run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
         engine.close()
 
 
-@dataclass
-class _Sent:
+class _Sent(msgspec.Struct):
     objects: int = 0
     bytes: int = 0
 
@@ -241,6 +248,8 @@ class _Engine:
         self._stop.fail(RuntimeError("the job is over"))
         self._crew.call_off()
         self._uploads.call_off()
+        for fd in self._shared.opened:  # of large files that were not finished
+            os.close(fd)
         self._assembler.close()
         self._journal.close()
         if self._record is not None:

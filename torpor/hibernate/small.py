@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.format import entries
 from torpor.format.version import CHUNK_MAX
-from torpor.hibernate.reading import TRIES, same, take_attributes
+from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.workspace.record import is_racy
@@ -111,10 +111,13 @@ def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
             size = before.st_size
             if size > CHUNK_MAX - at:
                 return size
+            extents = data_extents(fd, before)
             got = os.preadv(fd, [view[at : at + size]], 0) if size else 0
             after = os.fstat(fd)
             if got == size and same(before, after):
                 window.update(row, after, is_racy(after, looked_at))
+                if extents is not None:
+                    window.set_extents(row, extents)
                 take_attributes(window, row, fd)
                 return size
         # Torn: what the last reading gave is kept, and named.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 from blake3 import blake3
 
 from torpor.codecs.base import Scratch
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
 
 
-@dataclass
-class Shared:
+class Shared(msgspec.Struct):
     """One snapshot job's engine room."""
 
     id_key: bytes
@@ -33,11 +32,12 @@ class Shared:
     policy: str
     level: int
     compare: bool
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
     read_files: int = 0
     read_bytes: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     started_reading: bool = False
+    opened: set[int] = msgspec.field(default_factory=set)  # descriptors of large files under way
 
     def report(self, path: bytes, kind: str, detail: str = "") -> None:
         self.problems.append(Problem(path, kind, detail))

@@ -14,11 +14,12 @@ from torpor.workspace.record import Stats
 class Window:
     """One block under way. Rows are added by the walking thread and settled by any."""
 
-    __slots__ = ("_condition", "block", "closed", "pending", "stats")
+    __slots__ = ("_condition", "block", "closed", "linked", "pending", "stats")
 
     def __init__(self, base: int, condition: threading.Condition) -> None:
         self.block = EntryBlock(base)
         self.stats = Stats.empty()
+        self.linked: dict[int, bytes] = {}  # paths of hard links, by row
         self.pending = 0
         self.closed = False
         self._condition = condition

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from torpor.clock import Clock
 from torpor.errors import DestroyRefused
@@ -11,8 +12,7 @@ from torpor.errors import DestroyRefused
 State = Literal["running", "stopped", "destroyed", "missing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """How to reach a machine's files: its roots, and the folder for the engine's records. Both are on the machine.
 
     `command` starts the engine's serving end on it (torpor.remote.serve); empty: this computer's own.
@@ -23,8 +23,7 @@ class Access:
     command: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """`rental`: the machine's identity from create to destroy; another machine of the same name has another."""
 
     address: str

@@ -49,7 +49,18 @@ class LocalMachine:
                 data = json.load(file)
         except FileNotFoundError:
             return {}
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise self._lost("its machine.json is damaged")
         return {str(key): str(value) for key, value in data.items()}
+
+    def _lost(self, why: str) -> MachineError:
+        return MachineError(
+            f"{self.address} can't be told running from destroyed: {why}.",
+            safe=f"Nothing was changed; its workspace is still in {self.workspace}.",
+            remedy="Take a snapshot of that folder if it matters, then move it away and create the machine again.",
+        )
 
     def _write(self, **fields: str) -> None:
         path = self._folder / "machine.json"
@@ -71,6 +82,8 @@ class LocalMachine:
         status = self.status()
         if status.state == "running":
             return status
+        if status.state == "missing" and self.workspace.exists() and any(self.workspace.iterdir()):
+            raise self._lost("it has a workspace and no machine.json")  # only a proof lets a workspace go
         self._clear()
         self.workspace.mkdir(parents=True, exist_ok=True)
         rental = State(os.fsencode(self.state_folder)).rental()

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from torpor.clock import SYSTEM, Clock
 from torpor.errors import UsageError
 from torpor.machines.base import Machine
 
-ROWS: dict[str, tuple[str, str]] = {
-    "local": ("torpor.machines.local", "LocalMachine"),
+
+class Row(NamedTuple):
+    """`machine` is a class of `module`, called with a name, the folder of this computer's machines, and a clock."""
+
+    module: str
+    machine: str
+
+
+ROWS = {
+    "local": Row("torpor.machines.local", "LocalMachine"),
 }
 
 
@@ -24,6 +33,6 @@ def open_machine(address: str, folder: Path, clock: Clock = SYSTEM) -> Machine:
     scheme, _, name = address.partition(":")
     if scheme not in ROWS or not name:
         raise UsageError(f"{address!r} is no machine.", remedy=f"Name one as {', '.join(f'{row}:NAME' for row in sorted(ROWS))}.")
-    module, cls = ROWS[scheme]
-    machine: Machine = getattr(import_module(module), cls)(name, folder, clock)
+    row = ROWS[scheme]
+    machine: Machine = getattr(import_module(row.module), row.machine)(name, folder, clock)
     return machine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from torpor.errors import UsageError
 from torpor.format.version import CHUNK_MAX, PACK_TARGET
@@ -14,8 +14,7 @@ ARENA = PACK_TARGET + CHUNK_MAX + 1 * MIB  # a pack being filled: chunks, then h
 MINIMUM = 384 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Threads that compress or decompress, packs held in memory, threads that talk to the store."""
 
     workers: int

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+
+from torpor.errors import HostFailed, NoSpace, TorporError
 from torpor.events import Listener
-from torpor.jobs import CheckJob, Job, ProbeJob, RestoreJob, Result, SnapshotJob
+from torpor.jobs import CheckJob, Job, PreviewJob, ProbeJob, RestoreJob, Result, SnapshotJob
 
 
 def run(job: Job, listen: Listener) -> Result:
-    """Do a job in this process. Imports only the part of the engine that it needs."""
+    """Do a job in this process. Raises `TorporError`, also for what the operating system refuses."""
+    try:
+        return _run(job, listen)
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def _refused(error: OSError) -> TorporError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace("The disk is full.", safe="The snapshots in the store are untouched.", remedy="Free space, then run it again.")
+    return HostFailed(
+        f"The system refused a step of the job: {error.strerror or error}.",
+        safe="The snapshots in the store are untouched; nothing was destroyed.",
+        remedy="See to the cause, then run the command again: it goes on from there.",
+    )
+
+
+def _run(job: Job, listen: Listener) -> Result:
+    """Imports only the part of the engine that the job needs."""
     if isinstance(job, SnapshotJob):
         from torpor.hibernate import run as hibernate
 
@@ -24,4 +45,8 @@ def run(job: Job, listen: Listener) -> Result:
         from torpor.hibernate import probe
 
         return probe.run(job)
+    if isinstance(job, PreviewJob):
+        from torpor.hibernate import preview
+
+        return preview.run(job, listen)
     raise TypeError(f"no engine for {type(job).__name__}")

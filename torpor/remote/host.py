@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
-
-import msgspec
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torpor import __version__
 from torpor.errors import HostFailed, from_dict
 from torpor.events import Listener
 from torpor.jobs import Job, Result, decode_result, encode
 from torpor.remote import engine
-from torpor.remote.protocol import Line
+from torpor.remote.protocol import LINE_MAX, Line, parse
+
+if TYPE_CHECKING:
+    import subprocess
 
 R = TypeVar("R", bound=Result)
 
@@ -45,6 +46,8 @@ class Subprocess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, job: Job, listen: Listener) -> Result:
+        import subprocess
+
         process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment, start_new_session=True
         )
@@ -52,11 +55,12 @@ class Subprocess:
         if process.stdin is None or process.stdout is None:
             raise HostFailed("The host's engine has no streams.")
         try:
-            self._shake_hands(process.stdout.readline())
-            process.stdin.write(encode(job) + b"\n")
-            process.stdin.flush()
-            for text in process.stdout:
-                line = msgspec.json.decode(text, type=Line)
+            self._shake_hands(process.stdout.readline(LINE_MAX))
+            with suppress(BrokenPipeError):  # it ended early: what it said before comes next
+                process.stdin.write(encode(job) + b"\n")
+                process.stdin.flush()
+            while text := process.stdout.readline(LINE_MAX):
+                line = parse(text)
                 if line.event is not None:
                     listen(line.event)
                 elif line.failure is not None:
@@ -69,15 +73,16 @@ class Subprocess:
                 remedy="Run the command again: it goes on from there.",
             )
         finally:
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             if process.poll() is None:
                 self._end(process)
             process.stdout.close()
 
     def _shake_hands(self, text: bytes) -> None:
         try:
-            line = msgspec.json.decode(text, type=Line)
-        except msgspec.DecodeError:
+            line = parse(text)
+        except HostFailed:
             line = Line()
         if line.torpor != __version__:
             raise HostFailed(
@@ -89,6 +94,8 @@ class Subprocess:
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
         """Let it finish what it has in hand; end it if it does not."""
+        import subprocess
+
         try:
             process.wait(timeout=1)
             return

@@ -19,7 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from torpor import __version__
-from torpor.errors import Interrupted, Malformed, TorporError
+from torpor.errors import Interrupted, TorporError
 from torpor.jobs import decode_job
 from torpor.remote.engine import run
 from torpor.remote.protocol import PROTOCOL, Line
@@ -45,10 +45,7 @@ def main() -> int:
         signal.signal(signum, _interrupt)
     say(Line(torpor=__version__, protocol=PROTOCOL))
     try:
-        try:
-            job = decode_job(sys.stdin.buffer.readline())
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Malformed(f"The job does not parse: {error}.", remedy="Install the same version of torpor on both sides.") from None
+        job = decode_job(sys.stdin.buffer.readline())
         result = run(job, lambda event: say(Line(event=event)))
     except TorporError as error:
         say(Line(failure=error.as_dict()))

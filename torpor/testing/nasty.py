@@ -134,6 +134,7 @@ def deep(at: bytes, names: Sequence[bytes], data: bytes = b"at the bottom") -> N
             fd = below
         file = os.open(b"bottom", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=fd)
         os.write(file, data)
+        os.utime(file, ns=(OLD, OLD))
         os.close(file)
         os.symlink(b"bottom", b"link", dir_fd=fd)
     finally:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
 from blake3 import blake3
 
 from torpor.codecs.base import Scratch
@@ -23,15 +23,14 @@ from torpor.workspace.crew import Crew, Stop
 from torpor.workspace.indexfile import IndexFile
 
 
-@dataclass
-class Findings:
+class Findings(msgspec.Struct):
     """What a scrub saw. `damage`: object name → what is wrong with it."""
 
     packs: int = 0
     bytes: int = 0
     chunks: int = 0
     files: int = 0
-    damage: dict[str, str] = field(default_factory=dict)
+    damage: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class _Worker:

@@ -6,21 +6,26 @@ import os
 import stat
 import threading
 from array import array
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from blake3 import blake3
 
+from torpor.errors import TargetNotEmpty
 from torpor.events import Progress
 from torpor.format import entries
 from torpor.format.version import CHUNK_MAX
+from torpor.plan.cuts import data_ranges
 from torpor.wake.files import Kept, folder_in_the_way, remove_tree
-from torpor.wake.folders import Folders
+from torpor.wake.folders import Anchors, Folders
+from torpor.wake.holes import fits, is_data
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
 from torpor.wake.worker import Worker
 from torpor.workspace.crew import Crew
 
 _BATCH = 64
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Wants:
@@ -32,6 +37,7 @@ class Wants:
         self.pieces: dict[int, int] = {}
         self.empty = array("I")
         self.bytes = 0
+        self.room: Counter[int] = Counter()  # bytes by root that take new space: not those written over others
         self.files = 0
         self.lock = threading.Lock()
 
@@ -43,12 +49,13 @@ class Wants:
             self.priority.append(survey.small_class[at])
             self.files += 1
             self.bytes += size
+            self.room[survey.root_of(survey.small[at])] += size
 
-    def large(self, survey: Survey, number: int, steps: list[int], in_place: bool) -> None:
+    def large(self, survey: Survey, number: int, steps: Sequence[int], in_place: bool) -> None:
         refs = survey.refs(number)
         chunks = survey.index.chunks
         with self.lock:
-            count = 0
+            count, before = 0, self.bytes
             for step in steps:
                 place = refs[step]
                 if not chunks.is_hole(place):
@@ -62,6 +69,8 @@ class Wants:
             self.files += 1
             if in_place:
                 self.in_place.add(number)
+            else:
+                self.room[survey.root_of(number)] += self.bytes - before
 
 
 def want_everything(survey: Survey) -> Wants:
@@ -71,7 +80,7 @@ def want_everything(survey: Survey) -> Wants:
         block, row = survey.index.at(number)
         wants.small(survey, at, block.size[row])
     for number in survey.large:
-        wants.large(survey, number, list(range(len(survey.refs(number)))), False)
+        wants.large(survey, number, range(len(survey.refs(number))), False)
     wants.empty = survey.empty
     wants.files += len(survey.empty)
     return wants
@@ -81,11 +90,11 @@ class Comparer:
     """Looks at each file of the target: unchanged since the record, or of the same bytes, is kept."""
 
     def __init__(
-        self, survey: Survey, targets: dict[int, bytes], id_key: bytes, metadata: Metadata, kept: Kept, progress: Progress,
+        self, survey: Survey, anchors: Anchors, id_key: bytes, metadata: Metadata, kept: Kept, progress: Progress,
         replace: bool, dry_run: bool,
     ) -> None:  # fmt: skip
         self._survey = survey
-        self._targets = targets
+        self._anchors = anchors
         self._id_key = id_key
         self._metadata = metadata
         self._kept = kept
@@ -94,6 +103,7 @@ class Comparer:
         self._stage = progress.stage("compare")
         self.wants = Wants()
         self.kept_files = 0
+        self._shared: set[tuple[int, int]] = set()  # inodes with several names that were kept as one file of the snapshot
         self.trusted: dict[int, int] = {}  # references that an earlier restore or snapshot has checked, by place
 
     def run(self, crew: Crew[Worker]) -> Wants:
@@ -107,7 +117,7 @@ class Comparer:
 
     def _batch(self, kind: array[int], first: int, last: int) -> Callable[[object], None]:
         def work(_: object) -> None:
-            folders = Folders(self._survey, self._targets)
+            folders = Folders(self._survey, self._anchors)
             buffer = bytearray(CHUNK_MAX)
             try:
                 for at in range(first, last):
@@ -129,58 +139,69 @@ class Comparer:
         except FileNotFoundError:
             self._want(kind, at, size)
             return
+        except TargetNotEmpty:
+            if not self._dry_run:
+                raise
+            self._want(kind, at, size)  # a link stands where a folder will be made
+            return
         if not stat.S_ISREG(status.st_mode):
             self._clear(handle, name, status)
             self._want(kind, at, size)
             return
         recorded = survey.unchanged[number] and status.st_ctime_ns == survey.ctime[number] and status.st_size == size
-        if recorded and status.st_ino == survey.inode[number]:
-            self._keep(handle, name, number, status)
-            if survey.unchanged[number] == 2:
-                self._trust(number)
-            return
-        if kind is survey.empty:
-            (self._keep(handle, name, number, status) if status.st_size == 0 else self._want(kind, at, size))
-            return
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
         try:
+            fd = os.open(name, _READ, dir_fd=handle)
+        except PermissionError:
+            self._want(kind, at, size)
+            return
+        try:
+            if recorded and status.st_ino == survey.inode[number]:
+                if not self._keep(fd, number, status):
+                    self._want(kind, at, size)
+                elif survey.unchanged[number] == 2:
+                    self._trust(number)
+                return
+            if kind is survey.empty:
+                if status.st_size or not self._keep(fd, number, status):
+                    self._want(kind, at, size)
+                return
+            extents = block.extents.get(row)
+            fit = fits(fd, status, size, extents)
             if kind is survey.small:
-                same = status.st_size == size and self._hash(fd, 0, size, buffer) == _id(block.content[row])
+                same = fit and status.st_size == size and self._hash(fd, 0, size, buffer) == _id(block.content[row])
                 differing = [] if same else [0]
             else:
-                differing = self._steps(fd, number, status, buffer)
+                differing = self._steps(fd, number, status, extents, buffer)
+            if fit and not differing and status.st_size == size:
+                if not self._keep(fd, number, status):
+                    self._want(kind, at, size)
+                return
         finally:
             os.close(fd)
-        if not differing and status.st_size == size:
-            self._keep(handle, name, number, status)
-        elif kind is survey.small:
-            self._want(kind, at, size)
+        if (
+            kind is survey.large
+            and fit
+            and status.st_nlink == 1
+            and os.access(name, os.W_OK, dir_fd=handle, effective_ids=os.access in os.supports_effective_ids)
+        ):
+            self.wants.large(survey, number, differing, True)
         else:
-            sparse = bool(block.flags[row] & entries.SPARSE) or status.st_blocks * 512 < status.st_size
-            whole = status.st_nlink > 1 or sparse
-            steps = list(range(len(survey.refs(number)))) if whole else differing
-            self.wants.large(survey, number, steps, not whole)
+            self._want(kind, at, size)
 
-    def _steps(self, fd: int, number: int, status: os.stat_result, buffer: memoryview) -> list[int]:
-        """Which references of a large file the target's bytes do not match."""
-        survey = self._survey
-        chunks = survey.index.chunks
-        block, row = survey.index.at(number)
-        extents = block.extents.get(row)
+    def _steps(self, fd: int, number: int, status: os.stat_result, extents: array[int] | None, buffer: memoryview) -> list[int]:
+        """Which references of a large file the target's bytes do not match, or leave out as holes."""
+        chunks = self._survey.index.chunks
         differing: list[int] = []
         offset = 0
-        for step, place in enumerate(survey.refs(number)):
+        for step, place in enumerate(self._survey.refs(number)):
             length = chunks.raw[place]
-            if chunks.is_hole(place):
-                hole = os.lseek(fd, offset, os.SEEK_HOLE) == offset if offset < status.st_size else False
-                whole = hole and (_next_data(fd, offset, status.st_size) >= min(offset + length, status.st_size))
-                if not whole:
-                    differing.append(step)
-            elif offset + length > status.st_size or self._hash(fd, offset, length, buffer) != chunks.id(place):
+            if not chunks.is_hole(place) and (
+                offset + length > status.st_size
+                or self._hash(fd, offset, length, buffer) != chunks.id(place)
+                or not all(is_data(fd, start, part) for start, part in data_ranges(offset, length, extents))
+            ):
                 differing.append(step)
             offset += length
-        if extents is not None and not differing and status.st_blocks * 512 > _allocated(extents):
-            return list(range(len(survey.refs(number))))
         return differing
 
     def _hash(self, fd: int, offset: int, length: int, buffer: memoryview) -> bytes:
@@ -203,18 +224,20 @@ class Comparer:
         else:
             self.wants.large(survey, kind[at], list(range(len(survey.refs(kind[at])))), False)
 
-    def _keep(self, handle: int, name: bytes, number: int, status: os.stat_result) -> None:
+    def _keep(self, fd: int, number: int, status: os.stat_result) -> bool:
+        """Leave a file's bytes as they are; False if another file of the snapshot is kept as this very inode."""
+        inode = (status.st_dev, status.st_ino)
         with self.wants.lock:
+            if status.st_nlink > 1:
+                if inode in self._shared:
+                    return False
+                self._shared.add(inode)
             self.kept_files += 1
-        if self._dry_run:
-            return
-        block, row = self._survey.index.at(number)
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
-        try:
+        if not self._dry_run:
+            block, row = self._survey.index.at(number)
             self._metadata.apply(fd, block, row, status)
             self._kept.note(number, fd)
-        finally:
-            os.close(fd)
+        return True
 
     def _trust(self, number: int) -> None:
         block, row = self._survey.index.at(number)
@@ -227,24 +250,11 @@ class Comparer:
 
     def _clear(self, handle: int, name: bytes, status: os.stat_result) -> None:
         """Something that is not a file stands where a file goes."""
-        if self._dry_run:
-            return
         if stat.S_ISDIR(status.st_mode) and not self._replace:
             raise folder_in_the_way(name)
-        remove_tree(handle, name)
+        if not self._dry_run:
+            remove_tree(handle, name)
 
 
 def _id(content: entries.Content) -> bytes:
     return content.id if isinstance(content, entries.Bundled) else b""
-
-
-def _next_data(fd: int, offset: int, size: int) -> int:
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError:
-        return size
-
-
-def _allocated(extents: array[int]) -> int:
-    """An upper bound of the bytes a file with these extents takes on disk: whole blocks of 4 KiB, and their maps."""
-    return sum((length + 8191) // 4096 * 4096 for _, length in zip(extents[::2], extents[1::2], strict=True)) + (1 << 16)

@@ -168,6 +168,11 @@ class Fetcher:
                 file = self._large[number] = LargeFile(self._files, self._metadata, self._kept, block, row, pieces, in_place)
             return file
 
+    def close(self) -> None:
+        """Let go of files that were not finished."""
+        for file in self._large.values():
+            file.close()
+
     def _offset(self, number: int, step: int) -> int:
         """Where a reference's bytes begin in its file."""
         offsets = self._offsets.get(number)

@@ -8,10 +8,12 @@ import stat
 import threading
 import time
 from array import array
+from hashlib import sha256
 
 from torpor.errors import TargetNotEmpty
 from torpor.format import entries
 from torpor.format.entries import EntryBlock
+from torpor.format.version import NONE
 from torpor.jobs import show_path
 from torpor.plan.cuts import data_ranges
 from torpor.wake.folders import Folders
@@ -38,11 +40,13 @@ class Kept:
         self.flags = bytearray(survey.index.count)
 
     def note(self, number: int, fd: int) -> None:
-        """Remember a finished file. It is racy only if its own mtime is about now: any later write moves the mtime away from the past."""
-        status = os.fstat(fd)
+        self.seen(number, os.fstat(fd))
+
+    def seen(self, number: int, status: os.stat_result) -> None:
+        """Remember a finished file. It is racy only if its own mtime is about now: any later write moves the mtime there."""
         survey = self._survey
         survey.device[number], survey.inode[number], survey.ctime[number] = status.st_dev, status.st_ino, status.st_ctime_ns
-        self.flags[number] = RACY if status.st_mtime_ns > time.time_ns() - RACY_NS else 0
+        self.flags[number] = RACY if abs(status.st_mtime_ns - time.time_ns()) < RACY_NS else 0
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:
@@ -52,7 +56,7 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
 
 
 class Files:
-    """Creates files of one restore. `fresh`: the target was empty, so nothing can be there yet."""
+    """Creates files of one restore. `fresh`: the targets were empty, so nothing can be there yet."""
 
     def __init__(self, metadata: Metadata, kept: Kept, fresh: bool, replace: bool) -> None:
         self._metadata = metadata
@@ -60,8 +64,16 @@ class Files:
         self._fresh = fresh
         self._replace = replace
 
-    def create(self, handle: int, name: bytes, mode: int) -> tuple[int, bytes | None]:
-        """Open a new file for writing; the second value is its temporary name if something stands at `name`."""
+    def create(self, handle: int, name: bytes, mode: int, root: bool = False) -> tuple[int, bytes | None]:
+        """Open a new file for writing; the second value is its temporary name if something stands at `name`.
+
+        A root that is a file always has one: nothing beside it tells that its restore did not end.
+        """
+        if root:
+            temporary = TEMPORARY.encode() + sha256(name).hexdigest()[:16].encode()  # the same in the next try, which clears it
+            if os.path.lexists(os.path.join(b"/proc/self/fd/%d" % handle, temporary)):
+                os.unlink(temporary, dir_fd=handle)
+            return os.open(temporary, _CREATE, mode & 0o777, dir_fd=handle), temporary
         try:
             return os.open(name, _CREATE, mode & 0o777, dir_fd=handle), None
         except FileExistsError:
@@ -91,7 +103,7 @@ class Files:
         """Write a whole file: content, then metadata."""
         number = block.base + row
         handle, name = folders.place(block.parent[row], block.names[row], number)
-        fd, temporary = self.create(handle, name, self._metadata.mode(block, row))
+        fd, temporary = self.create(handle, name, self._metadata.mode(block, row), block.parent[row] == NONE)
         try:
             if data:
                 extents = block.extents.get(row)
@@ -134,9 +146,10 @@ class LargeFile:
                 return
             handle, name = folders.place(block.parent[row], block.names[row], block.base + row)
             if self._in_place:
-                self._fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+                self._fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=handle)
             else:
-                self._fd, self._temporary = self._files.create(handle, name, self._metadata.mode(block, row))
+                mode = self._metadata.mode(block, row)
+                self._fd, self._temporary = self._files.create(handle, name, mode, block.parent[row] == NONE)
             os.ftruncate(self._fd, block.size[row])
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -169,12 +182,42 @@ class LargeFile:
             self._fd = -1
 
 
+def copy_file(first: tuple[int, bytes], new: tuple[int, bytes], metadata: Metadata, block: EntryBlock, row: int) -> None:
+    """Make `new` (directory handle, name) a copy of the finished file `first`, holes too."""
+    source = os.open(first[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=first[0])
+    try:
+        fd = os.open(new[1], _CREATE, 0o600, dir_fd=new[0])
+        try:
+            size = os.fstat(source).st_size
+            os.ftruncate(fd, size)
+            for start, length in data_ranges(0, size, block.extents.get(row)):
+                os.lseek(fd, start, os.SEEK_SET)
+                at, end = start, start + length
+                while at < end and (done := os.sendfile(fd, source, at, end - at)):
+                    at += done
+            metadata.apply(fd, block, row, os.fstat(fd))
+        finally:
+            os.close(fd)
+    finally:
+        os.close(source)
+
+
 def folder_in_the_way(name: bytes) -> TargetNotEmpty:
     return TargetNotEmpty(
         f"{show_path(name)} is a folder in the target and something else in the snapshot.",
         safe="The folder was left alone.",
         remedy="Move it away, or use --replace to make the target equal to the snapshot.",
     )
+
+
+def open_up(handle: int, name: bytes, status: os.stat_result) -> None:
+    """Let its owner into a directory, for the time of the restore. Root needs no leave."""
+    if os.geteuid() != 0 and status.st_mode & 0o700 != 0o700:
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        finally:
+            os.close(fd)
 
 
 def remove_tree(handle: int, name: bytes) -> int:
@@ -185,6 +228,7 @@ def remove_tree(handle: int, name: bytes) -> int:
         return 1
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     count = 0
+    open_up(handle, name, status)
     top = os.open(name, flags, dir_fd=handle)
     # One level per open directory: handle, its name in the level above, names still to remove.
     levels = [(top, name, [os.fsencode(found) for found in os.listdir(top)])]
@@ -198,7 +242,9 @@ def remove_tree(handle: int, name: bytes) -> int:
                 count += 1
                 continue
             child = names.pop()
-            if stat.S_ISDIR(os.stat(child, dir_fd=fd, follow_symlinks=False).st_mode):
+            status = os.stat(child, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                open_up(fd, child, status)
                 inner = os.open(child, flags, dir_fd=fd)
                 levels.append((inner, child, [os.fsencode(found) for found in os.listdir(inner)]))
             else:

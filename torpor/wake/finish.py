@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from torpor.errors import Malformed
+from torpor.errors import Malformed, TargetNotEmpty
 from torpor.format import entries
+from torpor.format.entries import EntryBlock
 from torpor.format.version import NONE
-from torpor.wake.files import TEMPORARY, Kept, folder_in_the_way, remove_tree, temporary_name
-from torpor.wake.folders import Folders
+from torpor.wake.files import TEMPORARY, Kept, copy_file, folder_in_the_way, open_up, remove_tree, temporary_name
+from torpor.wake.folders import Anchors, Folders
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
-from torpor.workspace.excludes import IGNORE_FILE, Excludes
+from torpor.workspace.excludes import IGNORE_FILE, Excludes, of_snapshot
+
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 
 class Finisher:
     """Runs on the job's own thread (and links once on the thread that wrote the last small file)."""
 
-    def __init__(self, survey: Survey, targets: dict[int, bytes], metadata: Metadata, kept: Kept, replace: bool) -> None:
+    def __init__(self, survey: Survey, anchors: Anchors, metadata: Metadata, kept: Kept, replace: bool) -> None:
         self._survey = survey
-        self._targets = targets
+        self._anchors = anchors
         self._metadata = metadata
         self._kept = kept
         self._replace = replace
 
     def folders(self) -> None:
         """Make every directory, 0700 for now; in a target that holds files, what is no directory gives way."""
-        handles = Folders(self._survey, self._targets)
+        handles = Folders(self._survey, self._anchors)
         try:
-            for number, (parent, name) in self._survey.folders.items():
+            for parent, name in self._survey.folders.values():
                 if parent == NONE:
                     continue
                 handle = handles.fd(parent)
                 try:
                     os.mkdir(name, 0o700, dir_fd=handle)
                 except FileExistsError:
-                    if stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        open_up(handle, name, status)
                         continue
                     os.unlink(name, dir_fd=handle)
                     os.mkdir(name, 0o700, dir_fd=handle)
-                del number
         finally:
             handles.close()
 
     def symlinks(self) -> None:
-        handles = Folders(self._survey, self._targets)
+        handles = Folders(self._survey, self._anchors)
         try:
             for number in self._survey.symlinks:
                 block, row = self._survey.index.at(number)
@@ -75,30 +80,28 @@ class Finisher:
 
     def hardlinks(self) -> None:
         """Link names to files that were written. Changing a file's link count changes its ctime, so its stat is taken again."""
-        handles, sources = Folders(self._survey, self._targets), Folders(self._survey, self._targets)
+        handles, sources = Folders(self._survey, self._anchors), Folders(self._survey, self._anchors)
         try:
             for number, first in zip(self._survey.hardlinks, self._survey.hardlink_targets, strict=True):
                 block, row = self._survey.index.at(number)
                 handle, name = handles.place(block.parent[row], block.names[row], number)
                 there, at = self._survey.index.at(first)
                 source, old = sources.place(there.parent[at], there.names[at], first)
-                self._link(source, old, handle, name)
-                fd = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
-                try:
-                    self._kept.note(first, fd)
-                finally:
-                    os.close(fd)
+                self._link((source, old), (handle, name), (there, at))
+                self._kept.seen(first, os.stat(old, dir_fd=source, follow_symlinks=False))
         finally:
             handles.close()
             sources.close()
 
-    def _link(self, source: int, old: bytes, handle: int, name: bytes) -> None:
+    def _link(self, first: tuple[int, bytes], new: tuple[int, bytes], entry: tuple[EntryBlock, int]) -> None:
+        """Give the file `first` (directory handle, name; `entry` describes it) another name, over what stands there."""
+        handle, name = new
         try:
-            os.link(old, name, src_dir_fd=source, dst_dir_fd=handle, follow_symlinks=False)
+            self._join(first, new, entry)
             return
         except FileExistsError:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-        wanted = os.stat(old, dir_fd=source, follow_symlinks=False)
+        wanted = os.stat(first[1], dir_fd=first[0], follow_symlinks=False)
         if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
             return
         if stat.S_ISDIR(status.st_mode):
@@ -106,8 +109,18 @@ class Finisher:
                 raise folder_in_the_way(name)
             remove_tree(handle, name)
         temporary = temporary_name()
-        os.link(old, temporary, src_dir_fd=source, dst_dir_fd=handle, follow_symlinks=False)
+        self._join(first, (handle, temporary), entry)
         os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+
+    def _join(self, first: tuple[int, bytes], new: tuple[int, bytes], entry: tuple[EntryBlock, int]) -> None:
+        """Link; where roots lie on file systems of their own, or there are no links, copy, and say so."""
+        try:
+            os.link(first[1], new[1], src_dir_fd=first[0], dst_dir_fd=new[0], follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._metadata.refused["hard link"] += 1
+            copy_file(first, new, self._metadata, *entry)
 
     def extras(self, excludes: list[str], dry_run: bool) -> int:
         """Remove (or, dry, count) what the target holds and the snapshot does not. What the snapshot excluded is left alone."""
@@ -117,17 +130,19 @@ class Finisher:
             for row, parent in enumerate(block.parent):
                 if parent in children and block.type[row] != entries.ABSENT:
                     children[parent].add(block.names[row])
-        handles = Folders(survey, self._targets)
+        handles = Folders(survey, self._anchors)
         paths: dict[int, bytes] = {}
         rules: dict[int, Excludes] = {}
         count = 0
         try:
             for number, (parent, name) in survey.folders.items():
                 paths[number] = b"" if parent == NONE else (paths[parent] + b"/" + name).lstrip(b"/")
-                rules[number] = Excludes(excludes) if parent == NONE else rules[parent]
+                rules[number] = of_snapshot(excludes) if parent == NONE else rules[parent]
                 try:
                     handle = handles.fd(number)
-                except FileNotFoundError:
+                except (FileNotFoundError, TargetNotEmpty):
+                    if not dry_run:
+                        raise
                     continue  # a dry run makes no folders
                 if IGNORE_FILE in children[number]:
                     rules[number].enter(paths[number], _read_ignore(handle))
@@ -145,7 +160,7 @@ class Finisher:
 
     def sweep(self) -> None:
         """Remove temporary files that a restore which was killed left in a target."""
-        handles = Folders(self._survey, self._targets)
+        handles = Folders(self._survey, self._anchors)
         try:
             for number in self._survey.folders:
                 handle = handles.fd(number)
@@ -155,11 +170,13 @@ class Finisher:
         finally:
             handles.close()
 
-    def metadata(self) -> None:
+    def metadata(self, roots_only: bool = False) -> None:
         """Permissions and times of all directories, children first, so that no later write moves a time."""
-        handles = Folders(self._survey, self._targets)
+        handles = Folders(self._survey, self._anchors)
         try:
             for number in reversed(self._survey.folders):
+                if roots_only and number not in self._survey.roots:
+                    continue
                 block, row = self._survey.index.at(number)
                 fd = handles.fd(number)
                 self._metadata.apply(fd, block, row, os.fstat(fd))

@@ -12,19 +12,50 @@ from collections import OrderedDict
 from torpor.errors import Malformed, TargetNotEmpty
 from torpor.format.version import NONE
 from torpor.wake.survey import Survey
+from torpor.workspace import attributes
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEEP = 128
 
 
-class Folders:
-    """One thread's open directories, the most recently used kept. `targets`: path by root number."""
+class Anchors:
+    """Each root's place, opened once: whatever becomes of its path, all is written where that led at the start.
 
-    def __init__(self, survey: Survey, targets: dict[int, bytes]) -> None:
+    `handles`: by root number the open directory that is the root, or that holds it if the root is a file; none if it is not there
+    (a dry run). `names`: what a root that is a file is called in it.
+    """
+
+    def __init__(self, handles: dict[int, int], names: dict[int, bytes]) -> None:
+        self._handles = handles
+        self._names = names
+
+    def open(self, root: int) -> int:
+        """A handle of one's own. Raises `FileNotFoundError` for a root that is not there."""
+        if root not in self._handles:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return os.dup(self._handles[root])
+
+    def name(self, root: int) -> bytes:
+        return self._names[root]
+
+    def hand_down(self) -> bool:
+        """Whether a root's place gives what is made in it an ACL."""
+        return any(name == b"system.posix_acl_default" for handle in self._handles.values() for name, _ in attributes.read(handle))
+
+    def close(self) -> None:
+        for handle in self._handles.values():
+            os.close(handle)
+        self._handles.clear()
+
+
+class Folders:
+    """One thread's open directories, the most recently used kept."""
+
+    def __init__(self, survey: Survey, anchors: Anchors) -> None:
         self._survey = survey
-        self._targets = targets
+        self._anchors = anchors
         self._open: OrderedDict[int, int] = OrderedDict()
-        self._parents: dict[bytes, int] = {}
+        self._parents: dict[int, int] = {}
 
     def fd(self, number: int) -> int:
         """An open handle of a directory entry; valid until the next call from this thread's `Folders`."""
@@ -42,7 +73,7 @@ class Folders:
                 handle = self._open[step]
                 continue
             if step in survey.roots:
-                handle = os.open(self._targets[survey.roots[step]], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                handle = self._anchors.open(survey.roots[step])
             else:
                 try:
                     handle = os.open(survey.folders[step][1], _DIRECTORY, dir_fd=handle)
@@ -68,10 +99,9 @@ class Folders:
         root = self._survey.roots.get(number)
         if root is None:
             raise Malformed("An entry without a parent is not a root.")
-        folder, base = os.path.split(self._targets[root])
-        if folder not in self._parents:
-            self._parents[folder] = os.open(folder or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self._parents[folder], base
+        if root not in self._parents:
+            self._parents[root] = self._anchors.open(root)
+        return self._parents[root], self._anchors.name(root)
 
     def close(self) -> None:
         for handle in (*self._open.values(), *self._parents.values()):

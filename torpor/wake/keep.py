@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from torpor.format import zstd
+from torpor.format.pack import FRAME, ROW
 from torpor.jobs import RestoreJob
 from torpor.wake.files import Kept
 from torpor.wake.survey import Survey
@@ -30,10 +31,10 @@ def keep_record(
                 array("B", kept.flags[base : base + rows]),
             )
             writer.block(rows, len(raw), zstd.compress(raw), stats)
-        live = [0] * len(index.head.packs)
+        live = [FRAME] * len(index.head.packs)
         for place in range(len(chunks)):
             if not chunks.is_hole(place) and survey.references[place]:
-                live[chunks.pack[place]] += chunks.sealed[place]
+                live[chunks.pack[place]] += chunks.sealed[place] + ROW.size
         footer = Footer(
             lineage=job.lineage, snapshot=job.snapshot, rental=state.rental(), roots=roots, raw_bytes=survey.raw_bytes,
             stable_inodes=all(system.stable_inodes(root) for root in roots),

@@ -7,6 +7,7 @@ import os
 import tempfile
 from typing import IO
 
+from torpor.codecs.table import by_id
 from torpor.format.index import check_digest
 from torpor.jobs import RestoreJob
 from torpor.storage.transfer import Transfer
@@ -32,6 +33,8 @@ def fetch_index(job: RestoreJob, transfer: Transfer) -> tuple[IO[bytes], IndexFi
         spool.flush()
         check_digest(digest.hexdigest(), job.index.sha256, f"Index {job.index.name}")
         found = IndexFile(spool.fileno(), job.repository, job.writer, job.snapshot, job.keys.index_key)
+        for codec in set(found.chunks.codec.tobytes()):
+            by_id(codec)  # unknown, or not installed here: said before anything is written
     except BaseException:
         spool.close()
         raise

@@ -20,6 +20,7 @@ class Metadata:
 
     def __init__(self, job: RestoreJob, meta: Meta) -> None:
         self._setuid = job.setuid
+        self.occupied = False  # targets may hold files, or hand down ACLs: what is made has attributes and bits that nobody set
         self._root = os.geteuid() == 0
         self._change = job.owners != "none" and self._root
         self.refused: Counter[str] = Counter()
@@ -47,7 +48,7 @@ class Metadata:
         if owner != (self._euid, self._egid):
             self._chown(fd, owner)
         mode = self.mode(block, row)
-        if mode & (0o7000 | self._umask) or owner != (self._euid, self._egid):
+        if self.occupied or mode & (0o7000 | self._umask) or owner != (self._euid, self._egid):
             os.fchmod(fd, mode)
         self._attributes_and_time(fd, block, row)
 
@@ -62,8 +63,9 @@ class Metadata:
         self._attributes_and_time(fd, block, row)
 
     def _attributes_and_time(self, fd: int, block: EntryBlock, row: int) -> None:
-        if row in block.attributes:
-            for name in attributes.write(fd, entries.decode_attributes(block.attributes[row])):
+        if row in block.attributes or self.occupied:
+            wanted = entries.decode_attributes(block.attributes[row]) if row in block.attributes else []
+            for name in (attributes.replace if self.occupied else attributes.write)(fd, wanted):
                 self.refused[f"attribute {name}"] += 1
         mtime = block.mtime[row]
         os.utime(fd, ns=(mtime, mtime))
@@ -91,6 +93,8 @@ class Metadata:
         for what, count in sorted(self.refused.items()):
             if what == "owner":
                 out.append(f"The owners of {count} entries were not restored: only root can give files away.")
+            elif what == "hard link":
+                out.append(f"{count} hard links became files of their own: what they share lies on another file system.")
             else:
                 out.append(f"The {what} of {count} entries was refused by this file system.")
         return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import IO
 
@@ -22,7 +23,7 @@ from torpor.wake.keep import keep_record
 from torpor.wake.locate import fetch_index
 from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
-from torpor.wake.targets import check_space, prepare, unmark
+from torpor.wake.targets import anchor, check_space, unmark
 from torpor.wake.worker import Worker
 from torpor.workspace import system
 from torpor.workspace.crew import Crew, Stop
@@ -49,6 +50,8 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
             safe="What was written is complete file by file; the snapshot is untouched.",
             remedy="Run the same command again: it goes on from here.",
         ) from None
+    except OSError as error:
+        raise system.refused(error, "The restore", "What was written is complete file by file; the snapshot is untouched.") from error
     finally:
         if spool is not None:
             spool.close()
@@ -69,33 +72,45 @@ class _Restore:
         self._state = State(job.state)
         self._stop = Stop()
         self._usable_at = 0.0
+        self._opened: list[Folders | Fetcher] = []  # what threads hold open: closed when they have ended
         self._all_roots = sorted(self._targets) == list(range(len(index.meta.roots)))
         self._workspace = workspace_id(job.repository, [self._targets[root] for root in sorted(self._targets)])
 
     def run(self) -> RestoreResult:
-        job, progress = self._job, self._progress
         record = self._record()
         try:
             self._survey = Survey(self._index, set(self._targets), Known(record) if record else None)
         finally:
             if record is not None:
                 record.close()
-        survey = self._survey
-        existing = [prepare(job, t, self._index.meta.roots[t.root].kind == "directory") for t in job.targets]
+        files = [number for number, root in enumerate(self._index.meta.roots) if root.kind == "file"]
+        self._anchors, existing = anchor(self._job, files)
+        try:
+            return self._restore(existing)
+        finally:
+            for opened in self._opened:
+                opened.close()
+            self._anchors.close()
+
+    def _restore(self, existing: bool) -> RestoreResult:
+        job, progress, survey = self._job, self._progress, self._survey
         self._metadata = Metadata(job, self._index.meta)
+        self._metadata.occupied = existing or self._anchors.hand_down()
         self._kept = Kept(survey)
-        self._finisher = Finisher(survey, self._targets, self._metadata, self._kept, job.mode == "replace")
+        self._finisher = Finisher(survey, self._anchors, self._metadata, self._kept, job.mode == "replace")
+        if not existing:
+            self._check_space(survey.data_bytes)  # before memory is taken for what can't be written
         if not job.dry_run:
             self._finisher.folders()
         fit = limits.plan(job.memory, system.cores(), job.workers)
-        crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(survey, self._targets))
+        crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
         downloads: Crew[None] = Crew("download", fit.transfers, 2 * fit.transfers, self._stop, lambda: None)
         try:
             comparer = None
-            if any(existing):
+            if existing:
                 comparer = Comparer(
                     survey,
-                    self._targets,
+                    self._anchors,
                     job.keys.id_key,
                     self._metadata,
                     self._kept,
@@ -107,12 +122,11 @@ class _Restore:
                 progress.end("compare")
             else:
                 wants = want_everything(survey)
-            for target in self._targets.values():
-                check_space(target, wants.bytes)
+            self._check_space(wants.room)
             if job.dry_run:
                 return self._result(wants, comparer, None)
             buffers = max(3, (fit.arenas * limits.ARENA) // UNIT_MAX)
-            files = Files(self._metadata, self._kept, not any(existing), job.mode == "replace")
+            files = Files(self._metadata, self._kept, not existing, job.mode == "replace")
             fetcher = self._fetch(wants, files, crew, downloads, buffers)
         except BaseException as error:
             self._stop.fail(error)
@@ -123,6 +137,14 @@ class _Restore:
             self._stop.raise_cause()
             raise
         return self._finish(wants, comparer, fetcher)
+
+    def _worker(self) -> Worker:
+        worker = Worker(self._survey, self._anchors)
+        self._opened.append(worker.folders)
+        return worker
+
+    def _check_space(self, needs: Mapping[int, int]) -> None:
+        check_space((path, needs.get(root, 0)) for root, path in self._targets.items())
 
     def _record(self) -> Record | None:
         if not self._all_roots:
@@ -153,11 +175,12 @@ class _Restore:
             crew,
             self._usable,
         )
+        self._opened.append(fetcher)
         progress.end("plan")
         progress.stage("download").expect(sum(unit.length for unit in units))
         progress.stage("decompress").expect(wants.bytes)
         progress.stage("write").expect(wants.bytes)
-        folders = Folders(survey, self._targets)
+        folders = Folders(survey, self._anchors)
         try:
             fetcher.expect_small(units)
             for number in wants.empty:
@@ -192,9 +215,6 @@ class _Restore:
         removed = 0
         if self._job.mode == "replace":
             removed = self._finisher.extras(self._index.meta.excludes, False)
-        for target in self._job.targets:
-            if self._index.meta.roots[target.root].kind == "directory":
-                unmark(self._targets[target.root])
         self._finisher.metadata()
         if self._all_roots:
             checked = dict(fetcher.checked)
@@ -209,9 +229,21 @@ class _Restore:
                 checked,
                 [self._targets[r] for r in sorted(self._targets)],
             )
+        # Last of all: until then, a restore that was killed is known to be unfinished.
+        for target in self._job.targets:
+            if self._index.meta.roots[target.root].kind == "directory":
+                self._unmark(target.root)
+        self._finisher.metadata(roots_only=True)
         stage.add(self._survey.files, time.perf_counter() - began)
         self._progress.end("finish")
         return self._result(wants, comparer, fetcher, removed)
+
+    def _unmark(self, root: int) -> None:
+        handle = self._anchors.open(root)
+        try:
+            unmark(handle)
+        finally:
+            os.close(handle)
 
     def _result(self, wants: Wants, comparer: Comparer | None, fetcher: Fetcher | None, removed: int = 0) -> RestoreResult:
         survey, progress = self._survey, self._progress

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
+from collections import Counter
 
 from torpor.errors import UsageError
 from torpor.format import entries
@@ -24,6 +26,7 @@ class Survey:
         self.index = index
         self.folders: dict[int, tuple[int, bytes]] = {}
         self.roots: dict[int, int] = {}  # entry number → root number
+        self._starts: list[int] = []
         self.small, self.small_place, self.small_class = array("I"), array("I"), array("B")
         self.large = array("I")
         self.large_class = CLASS_LARGE
@@ -32,6 +35,7 @@ class Survey:
         self.hardlinks, self.hardlink_targets = array("I"), array("I")
         self.references = array("I", bytes(4 * len(index.chunks)))
         self.raw_bytes = self.files = 0
+        self.data_bytes: Counter[int] = Counter()  # by root: what a restore into an empty target writes, all but the holes
         self.unchanged = bytearray()  # 1: the record has the same content for this path; 2: and has checked these very chunks
         self.device, self.inode, self.ctime = array("Q"), array("Q"), array("q")
         self._heavy: set[int] = set()
@@ -56,6 +60,7 @@ class Survey:
                 self._root += 1
                 if self._root in self._selected:
                     self.roots[number] = self._root
+                    self._starts.append(number)
             taken = self._root in self._selected
             self._taken.append(taken and kind == entries.FILE)
             self._look_up(block, row, number, taken)
@@ -90,12 +95,20 @@ class Survey:
             self.small_place.append(content.chunk)
             self.small_class.append(klass_of(block.names[row], parent in self._heavy))
             self.references[content.chunk] += 1
+            self.data_bytes[self._root] += block.size[row]
         elif isinstance(content, entries.Chunked):
             self.large.append(number)
+            raw, pack = self.index.chunks.raw, self.index.chunks.pack
             for place in content.refs:
                 self.references[place] += 1
+                if pack[place] != NONE:
+                    self.data_bytes[self._root] += raw[place]
         else:
             self.empty.append(number)
+
+    def root_of(self, number: int) -> int:
+        """The root that an entry lies in."""
+        return self.roots[self._starts[bisect_right(self._starts, number) - 1]]
 
     def refs(self, number: int) -> array[int]:
         """The references of a large file."""

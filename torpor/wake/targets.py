@@ -4,21 +4,61 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from itertools import pairwise
 
 from torpor.errors import NoSpace, TargetNotEmpty, UsageError
-from torpor.jobs import RestoreJob, Target, show_path
+from torpor.jobs import RestoreJob, show_path
+from torpor.wake.files import TEMPORARY, temporary_name
+from torpor.wake.folders import Anchors
+from torpor.workspace.excludes import MARK
 
-MARK = b".torpor-restore"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def prepare(job: RestoreJob, target: Target, directory: bool) -> bool:
-    """Make a target ready; True if it may hold files already, so that each must be compared.
+def check_apart(job: RestoreJob) -> None:
+    """Raise `UsageError` for two roots in one place; with `replace` for one within another too, since each removes what is not its own."""
+    places = sorted((os.path.realpath(target.path) for target in job.targets), key=lambda path: path.split(b"/"))
+    for one, two in pairwise(places):
+        if one == two or (job.mode == "replace" and two.startswith(one.rstrip(b"/") + b"/")):
+            raise UsageError(
+                f"Two folders of the snapshot would go to one place: {show_path(one)} and {show_path(two)}.",
+                safe="Nothing was written.",
+                remedy="Map them to folders that lie apart: --map OLD=NEW.",
+            )
 
-    Raises `TargetNotEmpty` if other files are there and nothing said to merge or replace.
+
+def anchor(job: RestoreJob, files: Iterable[int]) -> tuple[Anchors, bool]:
+    """Make all targets ready and open them; True if one may hold files already, so that each must be compared.
+
+    `files`: roots that are single files. Raises `TargetNotEmpty` if other files are there and nothing said to merge or replace.
     """
-    path = target.path
-    if not directory:
-        return _prepare_file(job, path)
+    check_apart(job)
+    single = set(files)
+    handles: dict[int, int] = {}
+    names: dict[int, bytes] = {}
+    anchors = Anchors(handles, names)
+    existing = False
+    try:
+        for target in job.targets:
+            path = os.path.abspath(target.path)
+            if target.root in single:
+                folder, names[target.root] = os.path.split(path)
+                existing |= _prepare_file(job, path)
+                if os.path.isdir(folder):
+                    handles[target.root] = os.open(folder, _FOLDER)
+            elif _make(job, path):
+                handles[target.root] = os.open(path, _FOLDER)
+                existing |= _prepare(job, path, handles[target.root])
+    except BaseException:
+        anchors.close()
+        raise
+    return anchors, existing
+
+
+def _make(job: RestoreJob, path: bytes) -> bool:
+    """Make the folder if it is not there; False if it still is not, in a dry run."""
     if not os.path.isdir(path):
         if os.path.lexists(path):
             raise UsageError(
@@ -29,11 +69,19 @@ def prepare(job: RestoreJob, target: Target, directory: bool) -> bool:
         if job.dry_run:
             return False
         os.makedirs(path, mode=0o700)
-    found = [os.fsencode(name) for name in os.listdir(path)]
+    return True
+
+
+def _prepare(job: RestoreJob, path: bytes, handle: int) -> bool:
+    found = os.listdir(handle)
+    if found and all(name.startswith(TEMPORARY) for name in found):  # killed before it had marked the folder
+        for name in () if job.dry_run else found:
+            os.unlink(name, dir_fd=handle)
+        found = []
     if not found:
-        _mark(job, path)
+        _mark(job, handle)
         return False
-    unfinished = _unfinished(path)
+    unfinished = _unfinished(handle)
     if job.mode == "new" and unfinished != job.snapshot:
         if unfinished is not None:
             raise TargetNotEmpty(
@@ -46,7 +94,7 @@ def prepare(job: RestoreJob, target: Target, directory: bool) -> bool:
             safe="Nothing was written.",
             remedy="Use a new folder, --merge to keep them, or --replace to remove what the snapshot lacks (--dry-run shows it).",
         )
-    _mark(job, path)
+    _mark(job, handle)
     return True
 
 
@@ -61,41 +109,48 @@ def _prepare_file(job: RestoreJob, path: bytes) -> bool:
     return False
 
 
-def _mark(job: RestoreJob, path: bytes) -> None:
+def _mark(job: RestoreJob, handle: int) -> None:
+    """The target may hold anything, links under the mark's own name too: the file is a new one of a name that nobody could foresee."""
     if job.dry_run:
         return
-    temporary = os.path.join(path, MARK + b".tmp")
-    with open(temporary, "w", encoding="ascii") as file:
+    temporary = temporary_name()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600, dir_fd=handle)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
         json.dump({"snapshot": job.snapshot, "repository": job.repository}, file)
-    os.rename(temporary, os.path.join(path, MARK))
+    os.rename(temporary, MARK, src_dir_fd=handle, dst_dir_fd=handle)
 
 
-def _unfinished(path: bytes) -> str | None:
+def _unfinished(handle: int) -> str | None:
     """The snapshot whose restore into this folder did not end."""
     try:
-        with open(os.path.join(path, MARK), encoding="ascii") as file:
-            return str(json.load(file)["snapshot"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with os.fdopen(os.open(MARK, os.O_RDONLY | _PLAIN, dir_fd=handle), encoding="ascii") as file:
+            return str(json.loads(file.read(4096))["snapshot"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def unmark(path: bytes) -> None:
-    for name in (MARK, MARK + b".tmp"):
-        try:
-            os.unlink(os.path.join(path, name))
-        except FileNotFoundError:
-            continue
+def unmark(handle: int) -> None:
+    try:
+        os.unlink(MARK, dir_fd=handle)
+    except (FileNotFoundError, IsADirectoryError):
+        return  # the snapshot holds something of that name, which took its place
 
 
-def check_space(path: bytes, needed: int) -> None:
-    """Raise `NoSpace` before anything is written if the files can't fit."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path) or b"."
-    status = os.statvfs(path)
-    free = status.f_bavail * status.f_frsize
-    if needed > free:
-        raise NoSpace(
-            f"The restore needs {needed / 1e9:.2f} GB and {show_path(path)} has {free / 1e9:.2f} GB free.",
-            safe="Nothing was written.",
-            remedy="Free space, or restore to another disk.",
-        )
+def check_space(needs: Iterable[tuple[bytes, int]]) -> None:
+    """Raise `NoSpace` before anything is written if the files can't fit. `needs`: path and bytes of each root's place."""
+    by_disk: dict[int, tuple[bytes, int]] = {}
+    for path, needed in needs:
+        above = path
+        while not os.path.exists(above):
+            above = os.path.dirname(above) or b"."
+        device = os.stat(above).st_dev
+        by_disk[device] = (above, by_disk.get(device, (above, 0))[1] + needed)
+    for path, needed in by_disk.values():
+        status = os.statvfs(path)
+        free = status.f_bavail * status.f_frsize
+        if needed > free:
+            raise NoSpace(
+                f"The restore needs {needed / 1e9:.2f} GB and {show_path(path)} has {free / 1e9:.2f} GB free.",
+                safe="Nothing was written.",
+                remedy="Free space, or restore to another disk.",
+            )

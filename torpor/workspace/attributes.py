@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
+from torpor.jobs import show_path
+
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
-_NONE = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.E2BIG)
+# What setting may be refused with: no room beside the file, or a value that the kernel does not take for an ACL.
+_REFUSED = (errno.EINVAL, errno.ERANGE, errno.ENOSPC)
+_NONE = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.E2BIG, errno.ENOSPC, errno.ERANGE)
 
 
 def read(fd: int) -> list[tuple[bytes, bytes]]:
@@ -30,6 +34,21 @@ def read(fd: int) -> list[tuple[bytes, bytes]]:
     return out
 
 
+def replace(fd: int, pairs: list[tuple[bytes, bytes]]) -> list[str]:
+    """As `write`, where there may be attributes already: those that are not wanted are removed."""
+    wanted = dict(pairs)
+    there = dict(read(fd))
+    refused: list[str] = []
+    for name in there.keys() - wanted.keys():
+        try:
+            os.removexattr(fd, name)
+        except OSError as error:
+            if error.errno not in _NONE:
+                raise
+            refused.append(os.fsdecode(name))
+    return refused + write(fd, [(name, value) for name, value in pairs if there.get(name) != value])
+
+
 def write(fd: int, pairs: list[tuple[bytes, bytes]]) -> list[str]:
     """Set attributes on an open file or directory; names that the file system refuses are returned."""
     refused: list[str] = []
@@ -37,7 +56,7 @@ def write(fd: int, pairs: list[tuple[bytes, bytes]]) -> list[str]:
         try:
             os.setxattr(fd, name, value)
         except OSError as error:
-            if error.errno not in _NONE:
+            if error.errno not in (*_NONE, *_REFUSED):
                 raise
-            refused.append(os.fsdecode(name))
+            refused.append(show_path(name))
     return refused

@@ -8,6 +8,7 @@ from typing import Any
 from torpor.errors import UsageError
 
 IGNORE_FILE = b".torporignore"
+MARK = b".torpor-restore"  # tells that a root is being restored
 # Made anew by the next run of what made them; shown in every manifest that used them.
 DEFAULTS = (
     "__pycache__/",
@@ -38,6 +39,11 @@ def _compile(patterns: Sequence[str], where: str) -> Any:
         raise UsageError(f"{where} holds a pattern that does not parse: {error}.") from None
 
 
+def of_snapshot(patterns: Sequence[str]) -> Excludes:
+    """The rules that made a snapshot, from the list of them in its index."""
+    return Excludes([pattern for pattern in patterns if pattern not in DEFAULTS], all(name in patterns for name in DEFAULTS))
+
+
 class Excludes:
     """Decides name by name while a tree is walked. Paths are relative to the root."""
 
@@ -62,6 +68,10 @@ class Excludes:
 
     def drops(self, folder: bytes, name: bytes, directory: bool) -> bool:
         """Whether the entry `name` of `folder` is left out."""
+        if name == IGNORE_FILE and not directory:
+            return False  # the rules always belong to what they made: a restore with --replace goes by them
+        if name == MARK and not folder:
+            return True
         if self._defaults:
             if name in _DEFAULT_NAMES:
                 return True

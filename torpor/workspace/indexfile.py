@@ -24,7 +24,7 @@ class IndexFile:
         self._fd = fd
         size = os.fstat(fd).st_size
         start = os.pread(fd, index.HEAD.size, 0)
-        head = os.pread(fd, index.head_size(start, writer), 0)
+        head = os.pread(fd, min(size, index.head_size(start, writer)), 0)
         self.head = index.parse_head(head, writer)
         if self.head.total != size:
             raise Malformed(f"Index {writer} has {size} bytes; its head says {self.head.total}.")
@@ -33,6 +33,7 @@ class IndexFile:
         self.chunks = ChunkList()
         for number in self.head.of_kind(index.CHUNKS):
             self.chunks.extend(self.head.sections[number].rows, self._section(number), len(self.head.packs))
+        self.chunks.check_places([pack.size for pack in self.head.packs])
         self._entry_sections = self.head.of_kind(index.ENTRIES)
         self._bases: list[int] = []
         at = 0
@@ -49,7 +50,12 @@ class IndexFile:
 
     def problems(self) -> list[meta.Problem]:
         found = self.head.of_kind(index.PROBLEMS)
-        return meta.decode_problems(self._section(found[0])) if found else []
+        if not found:
+            return []
+        problems = meta.decode_problems(self._section(found[0]))
+        if len(problems) != self.head.sections[found[0]].rows:
+            raise Malformed("The index's list of problems is not as long as its head says.")
+        return problems
 
     def raw_blocks(self) -> Iterator[EntryBlock]:
         """Every block in order, unchecked beyond its own columns."""

@@ -13,7 +13,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from torpor.errors import Malformed
+from torpor.format import names
 from torpor.format.pack import ROW, Row
+from torpor.format.untrusted import BROKEN
 
 _LENGTH = struct.Struct("<I")
 SLICE = struct.Struct("<HII32s")  # chunk number, offset, length, id of a small file in a bundle
@@ -90,6 +93,14 @@ def _frames(data: bytes) -> Iterator[bytes]:
         at += length
 
 
+def _check(pack: JournalPack) -> JournalPack:
+    whole = len(pack.rows) % ROW.size == 0 and len(pack.slices) % SLICE.size == 0 and len(pack.salt) == len(pack.blake3) == 32
+    chunks = len(pack.rows) // ROW.size
+    if not whole or not names.is_pack(pack.name) or any(n >= chunks for n, _, _, _ in pack.files()):
+        raise Malformed("A line of the journal is none.")
+    return pack
+
+
 def read(path: bytes) -> tuple[Head, list[JournalPack]] | None:
     """Head and packs of a journal; None if not even its head is whole."""
     with open(path, "rb") as file:
@@ -101,7 +112,7 @@ def read(path: bytes) -> tuple[Head, list[JournalPack]] | None:
             if head is None:
                 head = msgspec.msgpack.decode(frame, type=Head)
             else:
-                packs.append(msgspec.msgpack.decode(frame, type=JournalPack))
-    except msgspec.DecodeError:
-        pass  # a frame that a crash left half written ends the journal
+                packs.append(_check(msgspec.msgpack.decode(frame, type=JournalPack)))
+    except (*BROKEN, Malformed):
+        return None if head is None else (head, packs)  # a frame that a crash left half written ends the journal
     return None if head is None else (head, packs)

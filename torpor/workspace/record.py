@@ -15,13 +15,14 @@ import secrets
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
 from torpor.errors import Malformed
 from torpor.format import columns, entries, zstd
 from torpor.format.chunks import ChunkList
+from torpor.format.untrusted import BROKEN
+from torpor.format.version import ROWS_MAX, SECTION_MAX
 
 _MAGIC = b"torporRC"
 _VERSION = 1
@@ -31,7 +32,7 @@ RACY_NS = 2_000_000_000
 
 
 class RecordPack(msgspec.Struct, frozen=True):
-    """A pack that the record names. `live`: its sealed bytes that the record's snapshot uses."""
+    """A pack that the record names. `live`: its bytes that the record's snapshot uses, of a pack that is all used its size."""
 
     name: str
     size: int
@@ -51,8 +52,7 @@ class Footer(msgspec.Struct, kw_only=True):
     frames: list[tuple[str, int, int]] = []  # kind, offset, rows
 
 
-@dataclass(slots=True)
-class Stats:
+class Stats(msgspec.Struct):
     """Stat columns of one entry block."""
 
     device: array[int]
@@ -86,8 +86,12 @@ class Stats:
 
 
 def is_racy(status: os.stat_result, looked_at: int, margin: int = RACY_NS) -> bool:
-    """Whether a change right after `looked_at` (ns since 1970) could leave the same times behind."""
-    return max(status.st_mtime_ns, status.st_ctime_ns) > looked_at - margin
+    """Whether a change right after `looked_at` (ns since 1970) could leave the same times behind.
+
+    A later change moves an mtime of the far future to now, as it moves one of the past; a ctime of the future means that the clock
+    was set back, and nothing is told by it.
+    """
+    return status.st_ctime_ns > looked_at - margin or abs(status.st_mtime_ns - looked_at) < margin
 
 
 class RecordWriter:
@@ -139,33 +143,41 @@ class Record:
 
     def __init__(self, path: bytes) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed by close
-        self.footer = self._read_footer()
+        try:
+            self.footer = self._read_footer()
+        except BaseException:
+            self._file.close()
+            raise
         self._chunks: ChunkList | None = None
         self.trusted = b""
 
     def _read_footer(self) -> Footer:
         size = os.fstat(self._file.fileno()).st_size
-        bad = Malformed("The stat record of this workspace is damaged; it is ignored.")
         if size < 22:
-            raise bad
+            raise _bad()
         head = self._at(0, 10)
         tail = self._at(size - 12, 12)
         if head != _MAGIC + struct.pack("<H", _VERSION) or tail[4:] != _MAGIC:
-            raise bad
+            raise _bad()
         (length,) = struct.unpack("<I", tail[:4])
         if length > size - 22:
-            raise bad
+            raise _bad()
         try:
-            return msgspec.json.decode(self._at(size - 12 - length, length), type=Footer)
-        except msgspec.DecodeError:
-            raise bad from None
+            footer = msgspec.json.decode(self._at(size - 12 - length, length), type=Footer)
+        except BROKEN:
+            raise _bad() from None
+        self._end = size - 12 - length
+        if not all(10 <= offset <= self._end - _FRAME.size for _, offset, _ in footer.frames):
+            raise _bad()
+        return footer
 
     def _at(self, offset: int, length: int) -> bytes:
         return os.pread(self._file.fileno(), length, offset)
 
     def _frame(self, offset: int) -> tuple[int, bytes]:
-        kind, rows, raw, length = _FRAME.unpack(self._at(offset, _FRAME.size))
-        del kind
+        _, rows, raw, length = _FRAME.unpack(self._at(offset, _FRAME.size))
+        if rows > ROWS_MAX or raw > SECTION_MAX or length > self._end - offset - _FRAME.size:
+            raise _bad()
         return rows, zstd.decompress(self._at(offset + _FRAME.size, length), raw)
 
     @property
@@ -177,21 +189,34 @@ class Record:
                     chunks.extend(*self._frame(offset), len(self.footer.packs))
                 elif kind == "T":
                     trust += self._frame(offset)[1]
+            if len(trust) != len(chunks):
+                raise _bad()
             self._chunks, self.trusted = chunks, bytes(trust)
         return self._chunks
 
     def blocks(self) -> Iterator[tuple[entries.EntryBlock, Stats]]:
         base = 0
         block: entries.EntryBlock | None = None
-        for kind, offset, rows in self.footer.frames:
+        for kind, offset, _ in self.footer.frames:
             if kind == "E":
                 block = entries.decode(base, *self._frame(offset))
-                base += rows
+                base += len(block)
             elif kind == "S" and block is not None:
-                yield block, Stats.decode(*self._frame(offset))
+                rows, data = self._frame(offset)
+                if rows != len(block):
+                    raise _bad()
+                yield block, Stats.decode(rows, data)
 
     def close(self) -> None:
         self._file.close()
+
+
+def _bad() -> Malformed:
+    return Malformed(
+        "The stat record of this workspace is damaged.",
+        safe="Nothing in the store was touched.",
+        remedy="Remove the folder `records` of this host's state; the next snapshot reads every file again.",
+    )
 
 
 def open_record(path: bytes) -> Record | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
+
+from torpor.errors import HostFailed, NoSpace, TorporError, UsageError
+from torpor.jobs import show_path
 
 
 def cores() -> int:
@@ -50,8 +54,12 @@ def keep_heap() -> None:
 
 
 def syncfs(path: bytes) -> None:
-    """Write everything of the file system at `path` to its device."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Write everything of the file system at `path` to its device; of all file systems if it can't be opened."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        os.sync()
+        return
     try:
         try:
             call = ctypes.CDLL(None, use_errno=True).syncfs
@@ -62,6 +70,21 @@ def syncfs(path: bytes) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), os.fsdecode(path))
     finally:
         os.close(fd)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def refused(error: OSError, what: str, safe: str) -> TorporError:
+    """What the system refused, as torpor's own error. `what` ("The restore") was stopped by it; `safe`: what is safe."""
+    where = f" at {show_path(os.fsencode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
+    text = f"{what} was stopped by the system{where}: {error.strerror or error}."
+    if error.errno in _FULL:
+        return NoSpace(text, safe=safe, remedy="Make room and run the command again: it goes on from there.")
+    if error.errno in _FORBIDDEN:
+        return UsageError(text, safe=safe, remedy="Give this user the right to do that, or run the command as another.")
+    return HostFailed(text, safe=safe, remedy="Look at the disk, then run the command again: it goes on from there.")
 
 
 _UNSTABLE = ("overlay", "fuse", "nfs", "9p", "virtiofs", "cifs", "smb")

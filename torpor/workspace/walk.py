@@ -7,7 +7,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from torpor.errors import NotFound
+from torpor.errors import NotFound, UsageError
+from torpor.format.tree import DEPTH_MAX
 from torpor.jobs import Scope, show_path
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
 
@@ -24,7 +25,7 @@ class Found(NamedTuple):
     name: bytes
     path: bytes
     stat: os.stat_result
-    attributes_fd: int  # an open descriptor of a directory, else -1; valid until the next entry
+    fd: int  # valid until the next entry: of a directory itself, else of the one it lies in; -1 if there is none
 
 
 Report = Callable[[bytes, str, str], None]
@@ -44,6 +45,8 @@ def walk(scope: Scope, report: Report) -> Iterator[Found]:
                 safe="No snapshot was made.",
                 remedy="Name a folder or file that exists.",
             ) from None
+        if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+            raise UsageError(f"{show_path(root)} is neither a folder nor a file.", safe="No snapshot was made.")
         yield from _Walker(number, root, scope, report).walk(status)
 
 
@@ -59,7 +62,9 @@ class _Walker:
     def walk(self, status: os.stat_result) -> Iterator[Found]:
         prefix = b"%08d" % self._number
         if not stat.S_ISDIR(status.st_mode):
-            yield Found(self._number, 0, prefix, b"", os.path.basename(self._root), self._root, status, -1)
+            # A link that is named as a root stands for what it leads to, as with folders.
+            path = os.path.realpath(self._root) if os.path.islink(self._root) else self._root
+            yield Found(self._number, 0, prefix, b"", os.path.basename(self._root), path, status, -1)
             return
         fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         status = os.fstat(fd)
@@ -96,6 +101,9 @@ class _Walker:
                         yield Found(self._number, len(stack), key + b"\0" + name, below, name, path, status, fd)
                     else:
                         self._report(path, "special", stat.filemode(mode)[0])
+                    continue
+                if len(stack) >= DEPTH_MAX:
+                    self._report(path, "unreadable", f"it lies deeper than {DEPTH_MAX} folders")
                     continue
                 child = self._enter(fd, name, path)
                 try:
@@ -139,10 +147,28 @@ class _Walker:
         except OSError as error:
             self._report(path + b"/" + IGNORE_FILE, "unreadable", error.strerror or "")
             return
-        with os.fdopen(ignore, "rb") as file:
-            self._excludes.enter(relative, file.read(1 << 20))
+        try:
+            if stat.S_ISREG(os.fstat(ignore).st_mode):
+                self._excludes.enter(relative, os.read(ignore, 1 << 20))
+        finally:
+            os.close(ignore)
+
+
+_PATH_MAX = 4096  # bytes of a path that one system call takes
+_REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def open_regular(path: bytes) -> int:
     """Open a file for reading without following a link at its end and without waiting on a fifo."""
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if len(path) < _PATH_MAX:
+        return os.open(path, _REGULAR)
+    above = os.open(b"/", _OPEN_DIR)
+    try:
+        while len(path) >= _PATH_MAX:
+            end = path.rindex(b"/", 0, _PATH_MAX)
+            below = os.open(path[:end].lstrip(b"/"), _OPEN_DIR, dir_fd=above)
+            os.close(above)
+            above, path = below, path[end:]
+        return os.open(path.lstrip(b"/"), _REGULAR, dir_fd=above)
+    finally:
+        os.close(above)

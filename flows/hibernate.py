@@ -1,0 +1,144 @@
+"""Hibernate: snapshot → upload → verify → destroy. The machine goes only on proof that it can be brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import steps
+from flows.hooks import say_what_runs
+from tasks import artifacts, stages
+from tasks import machine as machines
+from tasks import snapshot as snapshots
+from tasks import verify as verifying
+from tasks.session import Session
+from torpor.control import destroy, places
+from torpor.control.destroy import LEFT_RUNNING, Acceptance
+from torpor.control.receipts import Depth, Verified
+from torpor.control.repository import open_repository
+from torpor.control.snapshots import Options, Taken
+from torpor.errors import DestroyRefused, SourceChanged
+from torpor.jobs import Scope
+from torpor.settings import load
+
+MIB = 1024 * 1024
+
+
+@flow(
+    name="hibernate",
+    flow_run_name="hibernate {machine}",
+    task_runner=ThreadPoolTaskRunner(max_workers=8),
+    persist_result=False,
+    on_failure=[say_what_runs],
+    on_crashed=[say_what_runs],
+    on_cancellation=[say_what_runs],
+)
+async def hibernate(
+    machine: str,
+    storage: str | None = None,
+    destroy_after: bool = True,
+    verify: Literal["sample", "full"] = "full",
+    name: str = "",
+    labels: dict[str, str] | None = None,
+    excludes: Sequence[str] = (),
+    default_excludes: bool = True,
+    codec: Literal["auto", "zstd", "lz4", "raw"] = "auto",
+    accept: Sequence[str] = (),
+    ignore_changes: Sequence[str] = (),
+    memory_mib: int = 512,
+    rounds: int = 3,
+) -> dict[str, Any]:
+    """Put a machine to sleep: save its workspace in object storage, prove that it can be restored, and destroy the machine.
+
+    Args:
+        machine: Address of the machine, such as local:NAME.
+        storage: URL of the repository; without it TORPOR_STORAGE of the process that runs the flow.
+        destroy_after: Destroy the machine once the proof is there. Off: only save and verify; the machine stays.
+        verify: How much is read back from storage. full: every byte. sample: some packs, the newest among them.
+        name: A name for the snapshot.
+        labels: Labels for the snapshot.
+        excludes: What to leave out, in gitignore's syntax.
+        default_excludes: Leave out what is made anew anyway, such as __pycache__.
+        codec: How to compress. auto chooses by content, piece by piece.
+        accept: Files that may be lost although they could not be saved as they are: paths, or "all".
+        ignore_changes: Changes after the snapshot that do not count: patterns such as *.log.
+        memory_mib: Memory that the engine on the machine may use, in MiB.
+        rounds: How many snapshots to take, each of what changed during the one before, until nothing changes.
+    """
+    began = time.monotonic()
+    repository = await asyncio.to_thread(open_repository, load(storage=storage), create=True)
+    if destroy_after:
+        destroy.require_recovery(repository)  # before the hours of work that would end there
+    place = await asyncio.to_thread(places.of_machine, repository.home, machine)
+    scope = place.scope(excludes, default_excludes=default_excludes)
+    options = Options(
+        name=name, machine=machine, labels=labels or {}, codec=codec, compare=destroy_after, memory=memory_mib * MIB
+    )
+    accepted = Acceptance(accept=list(accept), ignore_changes=list(ignore_changes))
+    async with steps.session_on(repository, place) as session:
+        if destroy_after:
+            taken, found = await _settle(session, scope, options, accepted, verify, rounds)
+        else:
+            taken = [await _take(session, scope, options)]
+            found = await steps.done(verifying.verify.submit(session, taken[-1].snapshot.id, verify))
+        if found.receipt is None:
+            raise DestroyRefused(f"Snapshot {found.snapshot} was verified and has no receipt.", safe=LEFT_RUNNING)
+        await artifacts.receipt(found.receipt, found.receipt_name)
+        if destroy_after:
+            await steps.done(machines.destroy.submit(session, found.receipt))
+        result = report(machine, taken, found, destroy_after, time.monotonic() - began)
+        await artifacts.table("hibernate", artifacts.hibernated(result, session.end()), f"{machine} in snapshot {found.snapshot}")
+    return result
+
+
+async def _take(session: Session, scope: Scope, options: Options) -> Taken:
+    """One snapshot, with a task for each of its stages."""
+    watching = steps.follow(session, stages.OF_SNAPSHOT)
+    return await steps.job(session, snapshots.snapshot.submit(session, scope, options), watching)
+
+
+async def _settle(
+    session: Session, scope: Scope, options: Options, accept: Acceptance, depth: Depth, rounds: int
+) -> tuple[list[Taken], Verified]:
+    """Snapshots until nothing changed during one, nor while it was verified. Raises `SourceChanged` after the last round."""
+    taken: list[Taken] = []
+    while True:
+        taken.append(await _take(session, scope, options))
+        check = await steps.done(snapshots.check.submit(session, scope, taken[-1], accept))
+        try:
+            if check.changed:
+                raise destroy.changed(check, "while the snapshot was taken")
+            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept))
+        except SourceChanged as error:
+            if len(taken) >= rounds:
+                raise
+            session.note(f"{error.what} Another snapshot takes what is new: {len(taken) + 1} of at most {rounds}.")
+
+
+def report(machine: str, taken: list[Taken], found: Verified, destroyed: bool, seconds: float) -> dict[str, Any]:
+    """What the run returns: ids, counts, bytes, seconds. Sizes of the last snapshot; what was sent and read, of all rounds."""
+    last = taken[-1].snapshot.manifest
+    return {
+        "machine": machine,
+        "snapshot": last.snapshot,
+        "destroyed": destroyed,
+        "rounds": len(taken),
+        "files": last.files,
+        "raw_bytes": last.raw_bytes,
+        "stored_bytes": last.stored_bytes,
+        "new_bytes": sum(one.snapshot.manifest.new_bytes for one in taken),
+        "read_files": sum(one.result.read_files for one in taken),
+        "read_bytes": sum(one.result.read_bytes for one in taken),
+        "codecs": {name: {"raw_bytes": use.raw_bytes, "coded_bytes": use.coded_bytes} for name, use in last.codecs.items()},
+        "problems": dict(last.problems),
+        "receipt": found.receipt_name,
+        "depth": found.depth,
+        "snapshot_seconds": round(sum(one.seconds for one in taken), 3),
+        "verify_seconds": found.seconds,
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,60 @@
+"""How flows run tasks: submitted to threads, waited for on the event loop, so that heartbeats and cancellation go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from prefect import Task
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.logging import get_run_logger
+
+from tasks.session import Session
+from torpor.control.places import Place
+from torpor.control.repository import Repository
+
+T = TypeVar("T")
+
+
+async def done(future: PrefectFuture[T]) -> T:
+    """A task's result. Raises what the task raised."""
+    if not isinstance(future, PrefectConcurrentFuture):
+        raise TypeError("flows here run with threads")
+    state = await asyncio.wrap_future(future.wrapped_future)
+    result: T = await state.aresult()
+    return result
+
+
+async def job(session: Session, work: PrefectFuture[T], stages: Sequence[PrefectFuture[Any]]) -> T:
+    """Wait for a job, then for the tasks of its stages: they end with it, whatever its end."""
+    try:
+        result = await done(work)
+    except BaseException as error:
+        session.board.finish(error)
+        raise
+    session.board.finish()
+    for stage in stages:
+        await done(stage)
+    return result
+
+
+def follow(session: Session, stages: Sequence[Task[[Session], Any]]) -> list[PrefectFuture[Any]]:
+    """Submit the tasks of a job's stages, on a board of their own."""
+    session.begin()
+    return [stage.submit(session) for stage in stages]
+
+
+@asynccontextmanager
+async def session_on(repository: Repository, place: Place | None = None) -> AsyncIterator[Session]:
+    """A session that is stopped when the flow ends in any way: no engine outlives its run."""
+    logger = get_run_logger()
+    session = Session(repository, lambda level, text: logger.log(logging.getLevelNamesMapping()[level.upper()], text), place)
+    try:
+        yield session
+    except BaseException as error:
+        session.stop()
+        session.board.finish(error)
+        raise

@@ -1,0 +1,55 @@
+"""Tasks that stand for the stages of a job that streams through all of them at once: each waits for its own to end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Task, task
+from prefect.states import Completed, State
+
+from tasks import watch
+from tasks.artifacts import Progress
+from tasks.board import Figures, StageBoard
+from tasks.policy import ONCE
+from tasks.session import Session
+
+EVERY = 1.0  # seconds between two updates of a progress artifact
+
+
+def follow(board: StageBoard, stage: str, label: str) -> Figures:
+    """Wait until a stage is over, and keep its progress artifact up to date. Raises what made the job fail."""
+    progress = Progress(label)
+    while True:
+        figures, over = board.wait(stage, EVERY)
+        progress.show(100.0 if over else figures.percent, str(figures))
+        if over:
+            return figures
+
+
+def completed(name: str, message: str, data: Any = None) -> State[Any]:
+    """The end of a task that people see: its figures stand on the timeline."""
+    watch.tell(watch.StageState(name, "completed", message))
+    return Completed(message=message, data=data)
+
+
+def _stage(name: str, of_job: str) -> Task[[Session], State[Figures]]:
+    """A task called `name` for the job's stage `of_job`."""
+
+    @task(name=name, task_run_name=name, description=f"Waits for stage {of_job} of the running job.", **ONCE)
+    def wait(session: Session) -> State[Figures]:
+        with session.step(name):
+            figures = follow(session.board, of_job, name)
+        return completed(name, str(figures), figures)
+
+    return wait
+
+
+scan = _stage("scan", "scan")
+compress = _stage("compress", "compress")
+upload = _stage("upload", "upload")
+download = _stage("download", "download")
+decompress = _stage("decompress", "decompress")
+extract = _stage("extract", "write")
+
+OF_SNAPSHOT = (scan, compress, upload)
+OF_RESTORE = (download, decompress, extract)

@@ -1,0 +1,322 @@
+"""Restores over what is there: only what differs is fetched, what stays keeps its inode, and nothing is written elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.engine.lab import Lab, same, write
+from tests.engine.other_user import as_somebody_else
+from torpor.control.snapshots import Taken
+from torpor.errors import TargetNotEmpty
+from torpor.testing import nasty
+from torpor.testing.compare import compare_trees
+from torpor.testing.samples import noise, text
+
+MIB = 1 << 20
+KINDS = ("empty", "links", "hardlinks", "holes", "attributes", "acls", "names", "modes", "owners", "times", "arrays")
+
+
+def tree(path: Path) -> list[str]:
+    return sorted(str(found.relative_to(path)) for found in path.rglob("*"))
+
+
+def inodes(path: Path) -> dict[str, int]:
+    return {name: (path / name).lstat().st_ino for name in tree(path)}
+
+
+def copy(lab: Lab, root: Path, out: Path) -> Taken:
+    taken = lab.take(root)
+    lab.restore(out)
+    return taken
+
+
+@pytest.mark.parametrize("machine", ["b", "elsewhere"], ids=["with a record", "without one"])
+def test_what_is_there_is_not_fetched(lab: Lab, root: Path, tmp_path: Path, machine: str) -> None:
+    """By the record nothing is read; without one, files are read and their ids compared. All keep their inodes."""
+    nasty.make(root / "in", [part for part in KINDS if os.geteuid() == 0 or part != "modes"])
+    lab.take(root)
+    lab.restore(tmp_path / "out", setuid=True)
+    before = inodes(tmp_path / "out")
+    result = lab.restore(tmp_path / "out", machine=machine, mode="merge", setuid=True)
+    assert (result.fetched_bytes, result.written_files, result.written_bytes) == (0, 0, 0)
+    assert result.kept_files == result.files
+    assert inodes(tmp_path / "out") == before
+    same(root, tmp_path / "out")
+    again = lab.take(tmp_path / "out", machine=machine)
+    assert again.snapshot.manifest.files == result.files
+    # Bytes that were only compared say nothing about the chunks in the store, which this machine never opened.
+    assert (again.result.read_files == 0) == (machine == "b")
+
+
+@pytest.mark.parametrize("machine", ["b", "elsewhere"], ids=["with a record", "without one"])
+def test_one_changed_chunk_is_fetched_alone(lab: Lab, root: Path, tmp_path: Path, machine: str) -> None:
+    source = write(root / "large", noise(40 * MIB))
+    copy(lab, root, tmp_path / "out")
+    target = tmp_path / "out/large"
+    inode = target.stat().st_ino
+    with target.open("r+b") as file:
+        file.seek(22 * MIB)
+        file.write(b"one changed byte")
+    result = lab.restore(tmp_path / "out", machine=machine, mode="merge")
+    assert 4 * MIB <= result.fetched_bytes <= 4 * MIB + 100
+    assert (result.written_files, result.written_bytes) == (1, 4 * MIB)
+    assert target.stat().st_ino == inode
+    same(source, target)
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "by a byte", "emptied"])
+def test_a_file_of_another_length(lab: Lab, root: Path, tmp_path: Path, change: str) -> None:
+    write(root / "large", noise(18 * MIB))
+    copy(lab, root, tmp_path / "out")
+    target = tmp_path / "out/large"
+    os.truncate(target, {"longer": 30 * MIB, "shorter": 10 * MIB, "by a byte": 18 * MIB + 1, "emptied": 0}[change])
+    result = lab.restore(tmp_path / "out", mode="merge")
+    fetched = {"longer": 0, "shorter": 10 * MIB, "by a byte": 0, "emptied": 18 * MIB}[change]
+    assert fetched <= result.fetched_bytes <= fetched + 1000
+    same(root, tmp_path / "out")
+
+
+def test_small_files_are_fetched_one_by_one(lab: Lab, root: Path, tmp_path: Path) -> None:
+    """Of many bundles, those that hold what differs."""
+    for number in range(40):
+        write(root / f"{number:02d}.bin", noise(600_000, number))
+    copy(lab, root, tmp_path / "out")
+    before = inodes(tmp_path / "out")
+    write(tmp_path / "out/07.bin", noise(600_000, 99))
+    (tmp_path / "out/23.bin").unlink()
+    result = lab.restore(tmp_path / "out", mode="merge")
+    assert (result.written_files, result.kept_files) == (2, 38)
+    assert result.fetched_bytes < 9 * MIB
+    after = inodes(tmp_path / "out")
+    assert {name for name in after if after[name] != before[name]} == {"07.bin", "23.bin"}
+    same(root, tmp_path / "out")
+
+
+def test_a_newer_snapshot_over_an_older_one(lab: Lab, root: Path, tmp_path: Path) -> None:
+    write(root / "large", noise(24 * MIB))
+    write(root / "code.py", text(5000))
+    write(root / "goes", "away")
+    copy(lab, root, tmp_path / "out")
+    with (root / "large").open("r+b") as file:
+        file.seek(9 * MIB)
+        file.write(b"trained on")
+    write(root / "code.py", text(6000))
+    write(root / "new", "arrived")
+    (root / "goes").unlink()
+    lab.take(root)
+    result = lab.restore(tmp_path / "out", mode="replace")
+    assert (result.written_files, result.removed) == (3, 1)
+    assert result.fetched_bytes < 4 * MIB + 10_000
+    same(root, tmp_path / "out")
+
+
+# Each makes something of a target that was equal; a restore over it must make it equal again. (--replace is needed for some.)
+ALTERATIONS = {
+    "a file became a folder": lambda p: [(p / "file").unlink(), (p / "file/with").mkdir(parents=True), write(p / "file/with/x", "1")],
+    "a large file became a folder": lambda p: [(p / "large").unlink(), (p / "large").mkdir()],
+    "an empty file became a folder": lambda p: [(p / "void").unlink(), (p / "void").mkdir()],
+    "a link became a folder": lambda p: [(p / "link").unlink(), (p / "link").mkdir(), write(p / "link/x", "1")],
+    "a hard link became a folder": lambda p: [(p / "twin").unlink(), (p / "twin").mkdir(), write(p / "twin/x", "1")],
+    "a folder became a file": lambda p: [shutil.rmtree(p / "folder"), write(p / "folder", "file")],
+    "a folder became a fifo": lambda p: [shutil.rmtree(p / "folder"), os.mkfifo(p / "folder")],
+    "a file became a fifo": lambda p: [(p / "file").unlink(), os.mkfifo(p / "file")],
+    "a file became a link": lambda p: [(p / "file").rename(p / "elsewhere"), (p / "file").symlink_to("elsewhere")],
+    "a large file became a link": lambda p: [(p / "large").unlink(), (p / "large").symlink_to("file")],
+    "a link became a file": lambda p: [(p / "link").unlink(), write(p / "link", "file")],
+    "a link leads elsewhere": lambda p: [(p / "link").unlink(), (p / "link").symlink_to("/elsewhere")],
+    "a hard link was broken": lambda p: [(p / "twin").unlink(), write(p / "twin", "bytes of two names")],
+    "a hard link leads elsewhere": lambda p: [(p / "twin").unlink(), os.link(p / "large", p / "twin")],
+    "two files became one": lambda p: [(p / "same").unlink(), os.link(p / "file", p / "same")],
+    "two large files became one": lambda p: [(p / "large2").unlink(), os.link(p / "large", p / "large2")],
+    "two empty files became one": lambda p: [(p / "void2").unlink(), os.link(p / "void", p / "void2")],
+    "all files became one": lambda p: [(p / name).unlink() or os.link(p / "file", p / name) for name in ("large", "void", "same", "twin")],
+    "permissions": lambda p: [(p / "file").chmod(0o777), (p / "large").chmod(0), (p / "folder").chmod(0o777), (p / "void").chmod(0o4755)],
+    "times": lambda p: [os.utime(p / name, ns=(0, 7), follow_symlinks=False) for name in ("file", "large", "folder", "link", "void")],
+    "attributes": lambda p: [
+        os.setxattr(p / "file", "user.more", b"x"), os.removexattr(p / "file", "user.x"), os.setxattr(p / "large", "user.y", b"x"),
+        os.setxattr(p / "folder", "user.z", b"x"), os.setxattr(p / "file", *nasty.acl(user=7)),
+    ],
+    "a default ACL above": lambda p: [os.setxattr(p, *nasty.acl(user=7, default=True)), (p / "file").unlink(), shutil.rmtree(p / "folder")],
+    "holes were filled": lambda p: (p / "holes").write_bytes((p / "holes").read_bytes()),
+    "holes were made": lambda p: [(p / "large").unlink(), nasty.sparse(os.fsencode(p / "large"), 9 * MIB)],
+    "holes were written to": lambda p: _poke(p / "holes", 4 * MIB, b"where nothing was"),
+    "temporary files were left": lambda p: [write(p / "folder" / name, "x") for name in (".torpor-tmp-0123456789abcdef",)],
+    "everything went": lambda p: [shutil.rmtree(p), p.mkdir()],
+}  # fmt: skip
+
+
+def _poke(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _make(root: Path) -> None:
+    write(root / "file", "bytes of two names")
+    os.link(root / "file", root / "twin")
+    write(root / "same", "bytes of two names")
+    os.setxattr(root / "file", "user.x", b"1")
+    write(root / "large", noise(9 * MIB))
+    write(root / "large2", noise(9 * MIB))
+    write(root / "void", "")
+    write(root / "void2", "")
+    write(root / "folder/inside/deep", "a file within")
+    nasty.sparse(os.fsencode(root / "holes"), 9 * MIB, (0, b"data"), (8 * MIB, b"more"))
+    (root / "link").symlink_to("folder/inside")
+    nasty.age(os.fsencode(root))
+
+
+@pytest.mark.parametrize("machine", ["b", "elsewhere"], ids=["with a record", "without one"])
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_replace_makes_it_equal_again(lab: Lab, root: Path, tmp_path: Path, alteration: str, machine: str) -> None:
+    _make(root)
+    copy(lab, root, tmp_path / "out")
+    ALTERATIONS[alteration](tmp_path / "out")
+    dry = lab.restore(tmp_path / "out", machine=machine, mode="replace", dry_run=True)
+    altered = compare_trees(root, tmp_path / "out")
+    result = lab.restore(tmp_path / "out", machine=machine, mode="replace")
+    same(root, tmp_path / "out")
+    assert altered or alteration == "temporary files were left"  # the dry run changed nothing
+    assert (dry.written_files, dry.kept_files) == (result.written_files, result.kept_files)
+    lab.check_all()
+    lab.restore(tmp_path / "third", lab.take(tmp_path / "out", machine=machine).snapshot.id, machine="c")
+    same(root, tmp_path / "third")
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_merge_makes_it_equal_or_says_what_is_in_the_way(lab: Lab, root: Path, tmp_path: Path, alteration: str) -> None:
+    """A folder that holds something is not removed by --merge; files that the snapshot lacks stay."""
+    _make(root)
+    copy(lab, root, tmp_path / "out")
+    ALTERATIONS[alteration](tmp_path / "out")
+    mine = write(tmp_path / "out/mine", "not in the snapshot")
+    if alteration.endswith("became a folder"):
+        with pytest.raises(TargetNotEmpty, match="is a folder in the target"):
+            lab.restore(tmp_path / "out", mode="merge")
+        name = {"a file": "file", "a large": "large", "an empty": "void", "a link": "link", "a hard": "twin"}[
+            " ".join(alteration.split()[:2])
+        ]
+        assert (tmp_path / "out" / name).is_dir()
+        assert (tmp_path / "out" / name / "x").exists() == (name in ("link", "twin"))
+        return
+    lab.restore(tmp_path / "out", mode="merge")
+    assert mine.read_text() == "not in the snapshot"
+    same(root, tmp_path / "out", ignore=("mine", "elsewhere"))
+
+
+def test_replace_removes_what_the_snapshot_lacks(lab: Lab, root: Path, tmp_path: Path) -> None:
+    _make(root)
+    write(root / "folder/.torporignore", "*.tmp\n")
+    write(root / "folder/x.tmp", "excluded")
+    nasty.age(os.fsencode(root))
+    lab.take(root, scope={"excludes": ["/scratch"]})
+    lab.restore(tmp_path / "out")
+    out = tmp_path / "out"
+    for name in ("new", "new-folder/deep/file", "folder/new", "folder/y.tmp", "scratch/kept", "__pycache__/kept", "folder/.cache/pip/kept"):
+        write(out / name, "x")
+    (out / "dangling").symlink_to("nowhere")
+    (out / "outside").symlink_to(tmp_path)
+    write(tmp_path / "precious", "outside")
+    nasty.special(out)
+    dry = lab.restore(out, mode="replace", dry_run=True)
+    result = lab.restore(out, mode="replace")
+    left = set(tree(out)) - set(tree(root))
+    assert left == {
+        "folder/y.tmp", "scratch", "scratch/kept", "__pycache__", "__pycache__/kept",
+        "folder/.cache", "folder/.cache/pip", "folder/.cache/pip/kept",
+    } - ({"folder/.cache", "folder/.cache/pip", "folder/.cache/pip/kept"} - left)  # fmt: skip
+    assert (tmp_path / "precious").read_text() == "outside"
+    assert dry.removed > 0
+    assert result.removed >= dry.removed
+
+
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_nothing_is_written_through_a_link(lab: Lab, root: Path, tmp_path: Path, mode: str, deep: bool) -> None:
+    """A link that leads out of the target stands where a folder, or one above a file, must be: it is replaced, never followed."""
+    _make(root)
+    copy(lab, root, tmp_path / "out")
+    outside = tmp_path / "outside"
+    write(outside / "deep", "of somebody else")
+    write(outside / "inside/deep", "of somebody else")
+    before = compare_trees(outside, outside), inodes(outside), tree(outside)
+    where = tmp_path / "out/folder/inside" if deep else tmp_path / "out/folder"
+    shutil.rmtree(where)
+    where.symlink_to(outside)
+    dry = lab.restore(tmp_path / "out", mode=mode, dry_run=True)
+    assert where.is_symlink()
+    result = lab.restore(tmp_path / "out", mode=mode)
+    assert dry.written_files == result.written_files == 1
+    assert (compare_trees(outside, outside), inodes(outside), tree(outside)) == before
+    assert {path.read_text() for path in outside.rglob("deep")} == {"of somebody else"}
+    same(root, tmp_path / "out")
+
+
+def test_a_target_that_is_a_link_is_the_folder_it_leads_to(lab: Lab, root: Path, tmp_path: Path) -> None:
+    _make(root)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    copy(lab, root, tmp_path / "link")
+    same(root, tmp_path / "real")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_by_a_user_without_rights(tmp_path: Path) -> None:
+    """Folders and files whose modes shut their owner out are merged into all the same."""
+    with as_somebody_else(tmp_path) as folder:
+        lab = Lab(folder / "lab")
+        root, out = folder / "workspace", folder / "out"
+        for name in ("shut/inside/file", "shut/other", "open/file"):
+            write(root / name, name)
+        write(root / "shut/large", noise(5 * MIB)).chmod(0o444)
+        os.link(root / "shut/other", root / "open/link")
+        (root / "shut/inside").chmod(0o500)
+        (root / "shut").chmod(0o555)
+        lab.take(root)
+        lab.restore(out)
+        same(root, out)
+        for path, mode in {"shut": 0o700, "shut/large": 0o600}.items():
+            (out / path).chmod(mode)
+        _poke(out / "shut/large", 0, b"changed")
+        write(out / "shut/more", "more")
+        for path, mode in {"shut/large": 0o444, "shut/inside": 0, "shut": 0o500}.items():
+            (out / path).chmod(mode)
+        for path in ("shut/other", "open/file"):
+            (out / path).chmod(0)
+        lab.restore(out, mode="replace")
+        same(root, out)
+        (root / "shut").chmod(0o700)  # for the clean-up
+        (out / "shut").chmod(0o700)
+
+
+def test_modes_that_shut_the_owner_out_are_restored_by_the_owner(tmp_path: Path) -> None:
+    """Saved by root, restored by somebody else: owners can't be kept, and that is said; bytes and modes are."""
+    lab = Lab(tmp_path / "lab")
+    root = tmp_path / "workspace"
+    root.mkdir()
+    for name, mode in {"a": 0, "b": 0o200, "c": 0o444}.items():
+        write(root / name, name)
+        os.link(root / name, root / f"{name}-link")
+        (root / name).chmod(mode)
+    (root / "shut").mkdir(mode=0)
+    copy(lab, root, tmp_path / "out")
+    same(root, tmp_path / "out", ignore=() if os.geteuid() == 0 else ("a", "b", "a-link", "b-link", "shut"))
+    owner = root.stat().st_uid
+    with as_somebody_else(tmp_path) as folder:
+        result = lab_for_others(lab, folder).restore(folder / "out")
+        assert oct((folder / "out/a").stat().st_mode & 0o7777) == "0o0"
+        assert (folder / "out/a").stat().st_ino == (folder / "out/a-link").stat().st_ino
+        assert any("owners" in note for note in result.notes) == (owner != os.geteuid())
+
+
+def lab_for_others(lab: Lab, folder: Path) -> Lab:
+    """The same repository from a home that another user may write to, by the recovery key."""
+    other = Lab(folder / "lab")
+    key = "" if lab.repository.keys is None else lab.recovery_key
+    other.store = lab.store
+    other.repository = other.open("home2", TORPOR_RECOVERY_KEY=key)
+    return other

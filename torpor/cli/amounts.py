@@ -1,0 +1,40 @@
+"""Sizes, times and rates as people read them."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """`4.20 GB`: powers of 1000, three digits."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        count /= 1000
+        if count < 999.5 or unit == "PB":
+            break
+    return f"{count:.{max(0, 3 - len(str(int(count))))}f} {unit}"
+
+
+def rate(count: float, seconds: float) -> str:
+    return f"{count / max(seconds, 1e-9) / 1e9:.2f} GB/s"
+
+
+def seconds(time: float) -> str:
+    """`0.85 s`, `12.4 s`, `3 min 20 s`, `2 h 5 min`."""
+    if time < 60:
+        return f"{time:.2f} s" if time < 9.995 else f"{time:.1f} s"
+    if time < 3600:
+        return f"{int(time) // 60} min {int(time) % 60} s"
+    return f"{int(time) // 3600} h {int(time) % 3600 // 60} min"
+
+
+def age(time: float) -> str:
+    """How long ago, in one unit."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if time >= 2 * length:
+            return f"{int(time) // length} {unit}"
+    return f"{max(0, int(time))} s"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`, `1,234 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

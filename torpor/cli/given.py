@@ -1,0 +1,50 @@
+"""What people write for an option, read: sizes, lengths of time, labels, maps."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from torpor.errors import UsageError
+
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def size(text: str, flag: str) -> int:
+    """`512M`, `2GiB`, `1048576`: bytes; every unit is a power of 1024. Raises `UsageError`."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?) ?([kmgt]?)i?b?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"{flag} {text!r} is no size.", remedy="Write it as 512M, 2G or a number of bytes.")
+    return int(float(found[1]) * 1024 ** _POWERS[found[2]])
+
+
+def duration(text: str, flag: str) -> float:
+    """`90s`, `30m`, `24h`, `7d`, `0`: seconds. Raises `UsageError`."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?) ?([smhdw]?)", text.strip().lower())
+    if found is None:
+        raise UsageError(f"{flag} {text!r} is no length of time.", remedy="Write it as 90s, 30m, 24h or 7d.")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def labels(texts: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` texts. Raises `UsageError`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UsageError(f"--label {text!r} is no label.", remedy="Write it as KEY=VALUE.")
+        found[key] = value
+    return found
+
+
+def maps(texts: Sequence[str]) -> dict[bytes, bytes]:
+    """`OLD=NEW` texts; NEW becomes absolute. Raises `UsageError`."""
+    found: dict[bytes, bytes] = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not old or not new:
+            raise UsageError(f"--map {text!r} maps nothing.", remedy="Write it as OLD=NEW, such as /workspace=/data/workspace.")
+        found[os.fsencode(old)] = os.fsencode(os.path.abspath(new))
+    return found

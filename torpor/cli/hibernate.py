@@ -1,0 +1,56 @@
+"""torpor hibernate: snapshot, proof, destroy, as a Prefect flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torpor.cli import amounts, given
+from torpor.cli.parameters import argument, choice, flag, number, option
+
+if TYPE_CHECKING:
+    from torpor.cli.session import Session
+
+PARAMETERS = (
+    argument("MACHINE", "The machine, such as local:NAME."),
+    flag("--keep", "Do not destroy the machine: only save it, and verify."),
+    choice("--verify", ("full", "sample"), "How much of the snapshot is read back before the machine goes; full is everything."),
+    option("--accept", "PATH", "A file that may be lost although it could not be saved as it is, or all; may be given again.", many=True),
+    option("--ignore-changes", "GLOB", "Changes after the snapshot that do not count; may be given again.", many=True),
+    number("--rounds", "How many snapshots to take, each of what changed during the one before; 3 unless told."),
+    option("--name", "TEXT", "A name for the snapshot."),
+    option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
+    option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
+    flag("--no-default-excludes", "Keep package caches and __pycache__ too."),
+    choice("--codec", ("auto", "zstd", "lz4", "raw"), "How to compress; auto chooses by content."),
+    option("--memory", "SIZE", "How much memory the engine may use at most: 512M unless told."),
+)
+
+
+def run(
+    session: Session, machine: str, keep: bool, verify: str | None, accept: list[str], ignore_changes: list[str], rounds: int | None,
+    name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool, codec: str | None, memory: str | None,
+) -> int:  # fmt: skip
+    """The machine is destroyed only on proof: a receipt, made outside of it, that its snapshot can be restored, and nothing changed since.
+
+    Runs as a Prefect flow in a process of its own, with a server of its own if none is known. Interrupted, it leaves the machine running;
+    run again, it goes on from what is in the store.
+    """
+    from torpor.cli import flow
+
+    flow.check_installed("hibernate")
+    parameters: dict[str, object] = {
+        "machine": machine, "destroy_after": not keep, "verify": verify, "accept": accept, "ignore_changes": ignore_changes,
+        "rounds": rounds, "name": name, "labels": given.labels(label), "excludes": exclude, "default_excludes": not no_default_excludes,
+        "codec": codec, "memory_mib": given.size(memory, "--memory") >> 20 if memory else None,
+    }  # fmt: skip
+    result = flow.run(session, "flows.launch", ["hibernate", "--json-parameters", "-"], flow.chosen(parameters))
+    end = "destroyed" if result["destroyed"] else "saved; it still runs"
+    session.say(f"{machine} {end}: snapshot {result['snapshot']}")
+    if not session.quiet:
+        session.say(
+            f"  {amounts.count(result['files'], 'file')}, {amounts.size(result['raw_bytes'])} → {amounts.size(result['stored_bytes'])}; "
+            f"new in the store {amounts.size(result['new_bytes'])}; {amounts.seconds(result['seconds'])}"
+        )
+        session.say(f"  proof ({result['depth']}): {result['receipt']}")
+    session.answer(result)
+    return 0

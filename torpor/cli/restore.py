@@ -1,0 +1,87 @@
+"""torpor restore: bring a snapshot back."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from torpor.cli import amounts, given
+from torpor.cli.parameters import argument, choice, flag, number, option
+from torpor.errors import UsageError
+
+if TYPE_CHECKING:
+    from torpor.cli.session import Session
+    from torpor.jobs import Mode, Owners, RestoreResult
+
+PARAMETERS = (
+    argument("SNAPSHOT", "An id, the beginning of one, or latest."),
+    argument("TARGET", "A folder, or a machine as local:NAME, which is made if it is not there.", required=False),
+    flag("--merge", "Write into a folder that holds other files, and keep them."),
+    flag("--replace", "Make the target equal to the snapshot: remove what it lacks."),
+    option("--map", "OLD=NEW", "Put the saved folder OLD at NEW; may be given again.", many=True),
+    flag("--dry-run", "Show what would be written; write nothing."),
+    choice("--owners", ("numbers", "names", "none"), "Give files their owners by number, by name, or leave them to whoever runs this."),
+    flag("--setuid", "Restore setuid and setgid bits too."),
+    option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
+    number("--workers", "Threads that decompress; 0 is one a core."),
+)
+
+
+def run(
+    session: Session, snapshot: str, target: str | None, merge: bool, replace: bool, map: list[str],  # noqa: A002 - the option's name
+    dry_run: bool, owners: Owners | None, setuid: bool, memory: str | None, workers: int | None,
+) -> int:  # fmt: skip
+    """A snapshot of one folder goes to TARGET itself; of several folders, each goes below it by its old path, or where --map says.
+
+    A folder that holds other files is refused without --merge or --replace. A restore that was interrupted goes on when it is run again.
+    """
+    from torpor.control import catalogue, places, restores
+    from torpor.jobs import MEMORY_DEFAULT
+
+    if merge and replace:
+        raise UsageError("--merge and --replace exclude each other.")
+    mode: Mode = "merge" if merge else "replace" if replace else "new"
+    maps = given.maps(map)
+    if target is None and not maps:
+        raise UsageError("No target was given.", remedy="Name a folder, or map folders one by one with --map OLD=NEW.")
+    options = restores.Options(
+        mode=mode, owners=owners or "numbers", setuid=setuid, dry_run=dry_run, maps=maps,
+        memory=given.size(memory, "--memory") if memory else MEMORY_DEFAULT, workers=workers or 0,
+    )  # fmt: skip
+    repository = session.repository()
+    found = catalogue.resolve(repository, snapshot)
+    place = places.of_target(repository.home, target or os.curdir)
+    with session.listener() as listen:
+        result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, listen)
+    _report(session, result, dry_run)
+    return 0
+
+
+def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
+    for note in result.notes:
+        session.warn(note)
+    if dry_run:
+        session.say(
+            f"would restore {result.snapshot}: write {amounts.count(result.written_files, 'file')} ({amounts.size(result.written_bytes)}), "
+            f"keep {result.kept_files:,}, remove {result.removed:,}"
+        )
+    elif session.quiet:
+        session.say(result.snapshot)
+    else:
+        session.say(f"restored {result.snapshot}")
+        session.say(
+            f"  {amounts.count(result.files, 'file')}, {amounts.size(result.raw_bytes)}; fetched {amounts.size(result.fetched_bytes)}; "
+            f"usable after {amounts.seconds(result.usable_seconds)}, complete after {amounts.seconds(result.seconds)}, "
+            f"{amounts.rate(result.raw_bytes, result.seconds)}"
+        )
+        if result.kept_files or result.removed:
+            session.say(
+                f"  wrote {amounts.count(result.written_files, 'file')}, kept {result.kept_files:,} that were there, "
+                f"removed {result.removed:,}"
+            )
+    session.answer({
+        "snapshot_id": result.snapshot, "files": result.files, "directories": result.directories, "links": result.links,
+        "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "seconds": result.seconds,
+        "usable_seconds": result.usable_seconds, "written_files": result.written_files, "written_bytes": result.written_bytes,
+        "kept_files": result.kept_files, "removed": result.removed, "requests": result.requests, "notes": result.notes, "dry_run": dry_run,
+    })  # fmt: skip

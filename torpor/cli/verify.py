@@ -1,0 +1,85 @@
+"""torpor verify: prove snapshots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torpor.cli import amounts
+from torpor.cli.parameters import argument, flag
+from torpor.errors import Damaged, UsageError
+
+if TYPE_CHECKING:
+    from torpor.cli.session import Session
+    from torpor.control.receipts import Depth, Verified
+
+PARAMETERS = (
+    argument("SNAPSHOT", "An id, the beginning of one, or latest.", required=False),
+    flag("--all", "All snapshots."),
+    flag("--full", "Read every pack back, decode it and compare every id."),
+    flag("--presence", "Read only the index; look that every pack is there with its size."),
+)
+
+
+def run(session: Session, snapshot: str | None, all: bool, full: bool, presence: bool) -> int:  # noqa: A002 - the option's name
+    """Without --full or --presence, a sample of the packs is read back, the newest among them.
+
+    What passes gets a signed receipt. Damage is named, with every snapshot that it hurts, and the exit code is 12.
+    """
+    from torpor.control import catalogue, receipts
+
+    if bool(snapshot) == all:
+        raise UsageError("Name one snapshot, or give --all.", remedy="`torpor verify latest`, or `torpor verify --all`.")
+    if full and presence:
+        raise UsageError("--full and --presence exclude each other.")
+    depth: Depth = "full" if full else "presence" if presence else "sample"
+    repository = session.repository()
+    repository.private()
+    known = catalogue.ids(repository)
+    if all:
+        catalogue.check_pins(repository, known)
+    chosen = known if all else [catalogue.resolve(repository, snapshot or "")]
+    outcomes: list[Verified] = []
+    for snapshot_id in chosen:
+        with session.listener() as listen:
+            outcome = receipts.verify(repository, snapshot_id, depth, listen)
+        outcomes.append(outcome)
+        _tell(session, outcome)
+    if not chosen:
+        session.note("There are no snapshots.")
+    answer: dict[str, object] = {"depth": depth, "snapshots": [_fields(outcome) for outcome in outcomes]}
+    damage = {name for outcome in outcomes for name in outcome.damage}
+    if damage:
+        hurt = sorted({one for outcome in outcomes for one in (outcome.snapshot, *outcome.hurt) if outcome.damage})
+        error = Damaged(
+            f"{amounts.count(len(damage), 'object')} in the store are not what was written; {amounts.count(len(hurt), 'snapshot')} hurt.",
+            safe="Nothing was changed; snapshots that are not named are whole as far as this looked.",
+            remedy="Take a new snapshot where the workspace still is: what is damaged is stored anew. Restore what is needed from others.",
+        )
+        session.answer(answer | {"hurt": hurt} | error.as_dict())
+        raise error
+    session.answer(answer | {"hurt": []})
+    return 0
+
+
+def _tell(session: Session, outcome: Verified) -> None:
+    if outcome.damage:
+        session.say(f"{outcome.snapshot} DAMAGED")
+        for name, why in sorted(outcome.damage.items()):
+            session.say(f"  {name}: {why.rstrip('.')}")
+        for other in outcome.hurt:
+            if other != outcome.snapshot:
+                session.say(f"  hurts {other} too")
+        return
+    session.say(
+        f"{outcome.snapshot} ok: {amounts.count(outcome.files, 'file')}, {amounts.count(outcome.packs, 'pack')} of "
+        f"{amounts.size(outcome.pack_bytes)} there, {outcome.read_packs:,} ({amounts.size(outcome.read_bytes)}) read back; "
+        f"{amounts.seconds(outcome.seconds)}"
+    )
+
+
+def _fields(outcome: Verified) -> dict[str, object]:
+    return {
+        "snapshot_id": outcome.snapshot, "ok": not outcome.damage, "packs": outcome.packs, "pack_bytes": outcome.pack_bytes,
+        "read_packs": outcome.read_packs, "read_bytes": outcome.read_bytes, "files": outcome.files, "damage": outcome.damage,
+        "hurt": outcome.hurt, "receipt": outcome.receipt_name or None, "seconds": outcome.seconds,
+    }  # fmt: skip
