@@ -6,7 +6,6 @@ The bytes are made by tests/unit/byhand.py, which shares no code with torpor.
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -65,8 +64,8 @@ class Stranger:
         ref = IndexRef(**self.snap.manifest["index"])
         keys = {writer: base64.b64decode(key) for writer, key in self.snap.manifest["keyring"].items()}
         return SnapshotResult(
-            snapshot=SNAPSHOT, rental="1" * 32, index=ref, keys=keys, files=1, directories=1, links=1, entries=1, raw_bytes=1, stored_bytes=1,
-            new_bytes=1, packs=1, chunks=1, codecs={}, problems={}, problem_paths=[], stages={"read": 1.0}, seconds=1.0, compared=True,
+            snapshot=SNAPSHOT, rental="1" * 32, index=ref, keys=keys, files=1, directories=1, links=1, entries=1, raw_bytes=1,
+            stored_bytes=1, new_bytes=1, packs=1, chunks=1, codecs={}, problems={}, problem_paths=[], stages={"read": 1.0}, seconds=1.0, compared=True,
             read_files=1, read_bytes=1, versions={"torpor": "0"},
         )  # fmt: skip
 
@@ -186,7 +185,3 @@ def bomb(size: int) -> bytes:
     frame = zstd.compress(bytes(size), 3)
     assert len(frame) * 500 < size
     return frame
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -11,7 +11,6 @@ import lz4.block
 import pytest
 from backports import zstd
 
-from tests.engine import stranger
 from tests.engine.stranger import Change, Stranger, bomb, head_field, index_ref, manifest, roots, with_frame
 from tests.properties.test_parsers_memory import peak
 from tests.unit.byhand import LZ4, OLD, PLANES, RAW, SNAPSHOT, ZSTD, Pack, Snapshot, b64, build
@@ -20,6 +19,7 @@ from torpor.control import receipts, restores
 from torpor.errors import Damaged, HostFailed, Malformed, NoSpace, UsageError
 from torpor.events import ignore
 from torpor.format import meta
+from torpor.format.manifest import IndexRef
 
 MIB = 1 << 20
 
@@ -319,7 +319,7 @@ def test_a_report_that_no_engine_makes_is_refused(changes: dict[str, object], tm
 def test_a_head_of_any_length_is_refused(head_size: int, tmp_path: Path) -> None:
     there = Stranger.make(tmp_path)
     result = there.result()
-    result.index = stranger.IndexRef(result.index.name, result.index.size, result.index.sha256, head_size, "0" * 64)
+    result.index = IndexRef(result.index.name, result.index.size, result.index.sha256, head_size, "0" * 64)
     with pytest.raises((Malformed, Damaged)):
         there.commit(result=result)
     assert not there.committed()
