@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import steps
 from flows.hooks import say_what_runs
@@ -32,7 +31,7 @@ MIB = 1024 * 1024
 @flow(
     name="hibernate",
     flow_run_name="hibernate {machine}",
-    task_runner=ThreadPoolTaskRunner(max_workers=8),
+    task_runner=steps.THREADS,
     persist_result=False,
     on_failure=[say_what_runs],
     on_crashed=[say_what_runs],
@@ -76,9 +75,7 @@ async def hibernate(
         destroy.require_recovery(repository)  # before the hours of work that would end there
     place = await asyncio.to_thread(places.of_machine, repository.home, machine)
     scope = place.scope(excludes, default_excludes=default_excludes)
-    options = Options(
-        name=name, machine=machine, labels=labels or {}, codec=codec, compare=destroy_after, memory=memory_mib * MIB
-    )
+    options = Options(name=name, machine=machine, labels=labels or {}, codec=codec, compare=destroy_after, memory=memory_mib * MIB)
     accepted = Acceptance(accept=list(accept), ignore_changes=list(ignore_changes))
     async with steps.session_on(repository, place) as session:
         if destroy_after:
@@ -91,8 +88,8 @@ async def hibernate(
         await artifacts.receipt(found.receipt, found.receipt_name)
         if destroy_after:
             await steps.done(machines.destroy.submit(session, found.receipt))
-        result = report(machine, taken, found, destroy_after, time.monotonic() - began)
-        await artifacts.table("hibernate", artifacts.hibernated(result, session.end()), f"{machine} in snapshot {found.snapshot}")
+        result = report(machine, taken, found, destroy_after, time.monotonic() - began) | {"stages": steps.stage_figures(session)}
+        await artifacts.table("hibernate", artifacts.hibernated(result), f"{machine} in snapshot {found.snapshot}")
     return result
 
 

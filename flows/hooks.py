@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import Flow
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
-from prefect.states import State
 
 from torpor.control.home import Home
 from torpor.machines.table import is_machine, open_machine

@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -50,7 +50,7 @@ class Stops:
         self.signal: signal.Signals | None = None
         self._runs = False
 
-    def __enter__(self) -> Stops:
+    def __enter__(self) -> Self:
         self._before = {signum: signal.signal(signum, self._stop) for signum in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -95,7 +95,8 @@ class Stops:
         return result
 
 
-def _parameters() -> dict[str, Any]:
+def parameters() -> dict[str, Any]:
+    """The JSON object on standard input. Raises `UsageError`."""
     try:
         found = json.loads(sys.stdin.buffer.read())
     except ValueError as error:
@@ -105,7 +106,7 @@ def _parameters() -> dict[str, Any]:
     return found
 
 
-def run(flow_name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def run(flow_name: str, given: dict[str, Any]) -> dict[str, Any]:
     """Run a flow, with a server if none is known, and say what happens; its result is returned."""
     with Stops() as stops, server.running(load().home):
         os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
@@ -115,27 +116,20 @@ def run(flow_name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         from flows.wake import wake
         from tasks.watch import StageState, watching
 
-        flow = {"hibernate": hibernate, "wake": wake}[flow_name]
+        flow: Callable[..., Coroutine[Any, Any, dict[str, Any]]] = hibernate if flow_name == "hibernate" else wake
         with watching(lambda what: say("stage" if isinstance(what, StageState) else "event", what)):
             try:
-                return stops.run(lambda: flow(**parameters))
+                return stops.run(lambda: flow(**given))
             except (ParameterTypeError, SignatureMismatchError, TypeError) as error:
                 why = " ".join(line.strip() for line in str(error).splitlines() if "signature" not in line)
                 raise UsageError(f"The parameters do not fit the flow {flow_name}: {why}") from error
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.launch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("flow", choices=FLOWS)
-    parser.add_argument("--json-parameters", choices=["-"], required=True, help="read one JSON object from standard input")
-    arguments = parser.parse_args()
+def answer(work: Callable[[], dict[str, Any]]) -> int:
+    """Do the work and say its outcome; the exit code is returned."""
     try:
-        result = run(arguments.flow, _parameters())
+        result = work()
     except TorporError as error:
-        say("failure", error.as_dict())
-        return error.exit_code
-    except KeyboardInterrupt:
-        error = Interrupted("The run was stopped.", safe="Nothing was destroyed.", remedy="Run it again: it goes on from there.")
         say("failure", error.as_dict())
         return error.exit_code
     except Exception as error:
@@ -143,6 +137,14 @@ def main() -> int:
         raise
     say("result", result)
     return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.launch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("flow", choices=FLOWS)
+    parser.add_argument("--json-parameters", choices=["-"], required=True, help="read one JSON object from standard input")
+    arguments = parser.parse_args()
+    return answer(lambda: run(arguments.flow, parameters()))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,15 @@ from typing import Any, TypeVar
 from prefect import Task
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.session import Session
 from torpor.control.places import Place
 from torpor.control.repository import Repository
 
 T = TypeVar("T")
+
+THREADS: Any = ThreadPoolTaskRunner(max_workers=8)  # a job, its three stages, and room
 
 
 async def done(future: PrefectFuture[T]) -> T:
@@ -45,6 +48,11 @@ def follow(session: Session, stages: Sequence[Task[[Session], Any]]) -> list[Pre
     """Submit the tasks of a job's stages, on a board of their own."""
     session.begin()
     return [stage.submit(session) for stage in stages]
+
+
+def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
+    """Every stage of the run: `done` in `unit`, and seconds from its start to its end."""
+    return {name: {"done": one.done, "unit": one.unit, "seconds": one.seconds} for name, one in session.end().items()}
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import time
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import steps
 from flows.hooks import say_what_runs
@@ -27,7 +26,7 @@ MIB = 1024 * 1024
 @flow(
     name="wake",
     flow_run_name="wake {snapshot}",
-    task_runner=ThreadPoolTaskRunner(max_workers=8),
+    task_runner=steps.THREADS,
     persist_result=False,
     on_failure=[say_what_runs],
     on_crashed=[say_what_runs],
@@ -67,8 +66,8 @@ async def wake(
         except TorporError:
             session.note(f"{machine} keeps what was written so far; to go on there: wake {wanted} on {machine}.")
             raise
-        result = report(machine, done, provisioned, time.monotonic() - began)
-        await artifacts.table("wake", artifacts.woken(result, session.end()), f"{wanted} on {machine}")
+        result = report(machine, done, provisioned, time.monotonic() - began) | {"stages": steps.stage_figures(session)}
+        await artifacts.table("wake", artifacts.woken(result), f"{wanted} on {machine}")
     return result
 
 

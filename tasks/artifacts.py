@@ -8,7 +8,6 @@ from uuid import UUID
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact, create_progress_artifact, update_progress_artifact
 
-from tasks.board import Figures
 from tasks.words import amount, rate, size
 from torpor.format.manifest import Receipt
 
@@ -32,7 +31,7 @@ async def table(key: str, rows: Sequence[Mapping[str, str]], description: str) -
     await acreate_table_artifact(table=[dict(row) for row in rows], key=key, description=description)
 
 
-def hibernated(result: Mapping[str, Any], seen: Mapping[str, Figures]) -> list[dict[str, str]]:
+def hibernated(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Rows of a hibernation: sizes, ratio by codec, stages with their rates, the receipt."""
     raw, stored = result["raw_bytes"], result["stored_bytes"]
     rows = [
@@ -43,10 +42,10 @@ def hibernated(result: Mapping[str, Any], seen: Mapping[str, Figures]) -> list[d
     for name, use in sorted(result["codecs"].items()):
         raw, coded = use["raw_bytes"], use["coded_bytes"]
         rows.append(_row(f"codec {name}", f"{size(raw)} → {size(coded)}", _ratio(raw, coded)))
-    return [*rows, *_stages(seen), _row("receipt", result["receipt"], result["depth"])]
+    return [*rows, *_stages(result), _row("receipt", result["receipt"], result["depth"])]
 
 
-def woken(result: Mapping[str, Any], seen: Mapping[str, Figures]) -> list[dict[str, str]]:
+def woken(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Rows of a wake: sizes, times, stages with their rates."""
     return [
         _row("workspace", size(result["raw_bytes"]), amount(result["files"], "files")),
@@ -54,7 +53,7 @@ def woken(result: Mapping[str, Any], seen: Mapping[str, Figures]) -> list[dict[s
         _row("written", size(result["written_bytes"]), amount(result["written_files"], "files")),
         _row("usable after", f"{result['usable_seconds']:.2f} s", ""),
         _row("complete after", f"{result['seconds']:.2f} s", ""),
-        *_stages(seen),
+        *_stages(result),
     ]
 
 
@@ -66,11 +65,12 @@ def _ratio(raw: int, stored: int) -> str:
     return f"ratio {raw / stored:.2f}" if stored else ""
 
 
-def _stages(seen: Mapping[str, Figures]) -> list[dict[str, str]]:
-    return [
-        _row(f"stage {name}", f"{amount(one.done, one.unit)} in {one.seconds:.2f} s", rate(one.done, one.seconds, one.unit).lstrip(", "))
-        for name, one in seen.items()
-    ]
+def _stages(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for name, one in result["stages"].items():
+        done, unit, seconds = one["done"], one["unit"], one["seconds"]
+        rows.append(_row(f"stage {name}", f"{amount(done, unit)} in {seconds:.2f} s", rate(done, seconds, unit)))
+    return rows
 
 
 async def receipt(found: Receipt, name: str) -> None:
@@ -78,11 +78,12 @@ async def receipt(found: Receipt, name: str) -> None:
     host = found.host
     checked = "not asked" if host is None else f"{host.final_check.changed} changes at {host.final_check.time}"
     accepted = ", ".join(host.final_check.accepted) if host is not None else ""
+    read = found.read_packs if isinstance(found.read_packs, str) else len(found.read_packs)
     lines: list[tuple[str, Any]] = [
         ("snapshot", found.snapshot),
         ("verified at", found.time),
         ("depth", found.depth),
-        ("packs", f"{found.packs} ({size(found.pack_bytes)}), {found.read_packs if found.read_packs == 'all' else len(found.read_packs)} read"),
+        ("packs", f"{found.packs} ({size(found.pack_bytes)}), {read} read"),
         ("files", f"{found.files:,}"),
         ("last look at the machine", checked),
         ("accepted losses", accepted or "none"),

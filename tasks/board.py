@@ -37,7 +37,8 @@ class Figures:
 
     def __str__(self) -> str:
         """Such as `1.2 GiB in 3.4 s, 361 MiB/s`."""
-        return f"{amount(self.done, self.unit)} in {self.seconds:.1f} s{rate(self.done, self.seconds, self.unit)}"
+        pace = rate(self.done, self.seconds, self.unit)
+        return f"{amount(self.done, self.unit)} in {self.seconds:.1f} s" + (f", {pace}" if pace else "")
 
 
 class StageBoard:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from prefect import task
-from prefect.states import State
 
 from tasks.policy import POLICY
 from tasks.session import Session
@@ -32,7 +31,7 @@ def fresh_address(machines: Path) -> str:
 
 
 @task(name="provision", task_run_name="provision", **POLICY)
-def provision(session: Session, address: str) -> State[str]:
+def provision(session: Session, address: str) -> str:
     """Make the machine, or adopt the one that runs under this address; the run works on it from now on."""
     with session.step("provision"):
         home = session.repository.home
@@ -42,7 +41,7 @@ def provision(session: Session, address: str) -> State[str]:
 
 
 @task(name="destroy", task_run_name="destroy", **POLICY)
-def destroy(session: Session, receipt: Receipt) -> State[Status]:
+def destroy(session: Session, receipt: Receipt) -> Status:
     """Destroy the machine, on a fresh receipt and on nothing else."""
     with session.step("destroy"):
         status = control.destroy(session.repository, session.machine, receipt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.states import State
 
 from tasks.policy import POLICY
 from tasks.session import Session
@@ -22,7 +21,7 @@ def snapshot(session: Session, scope: Scope, options: Options) -> Taken:
 
 
 @task(name="check", task_run_name="check", **POLICY)
-def check(session: Session, scope: Scope, taken: Taken, accept: Acceptance) -> State[CheckResult]:
+def check(session: Session, scope: Scope, taken: Taken, accept: Acceptance) -> CheckResult:
     """Ask the host what has changed since the snapshot, and what is open for writing."""
     with session.step("check"):
         found = look(session, scope, taken, accept)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from prefect import Task, task
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from tasks import watch
 from tasks.artifacts import Progress
 from tasks.board import Figures, StageBoard
 from tasks.policy import ONCE
 from tasks.session import Session
+
+T = TypeVar("T")
 
 EVERY = 1.0  # seconds between two updates of a progress artifact
 
@@ -26,17 +28,18 @@ def follow(board: StageBoard, stage: str, label: str) -> Figures:
             return figures
 
 
-def completed(name: str, message: str, data: Any = None) -> State[Any]:
-    """The end of a task that people see: its figures stand on the timeline."""
+def completed(name: str, message: str, data: T) -> T:
+    """The end of a task that people see: its figures stand on the timeline. Whoever waits for the task gets `data`."""
     watch.tell(watch.StageState(name, "completed", message))
-    return Completed(message=message, data=data)
+    state: Any = Completed(message=message, data=data)
+    return cast(T, state)
 
 
-def _stage(name: str, of_job: str) -> Task[[Session], State[Figures]]:
+def _stage(name: str, of_job: str) -> Task[[Session], Figures]:
     """A task called `name` for the job's stage `of_job`."""
 
     @task(name=name, task_run_name=name, description=f"Waits for stage {of_job} of the running job.", **ONCE)
-    def wait(session: Session) -> State[Figures]:
+    def wait(session: Session) -> Figures:
         with session.step(name):
             figures = follow(session.board, of_job, name)
         return completed(name, str(figures), figures)

@@ -6,10 +6,8 @@ import contextvars
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from prefect import task
-from prefect.states import State
 
 from tasks.policy import POLICY
 from tasks.session import Session
@@ -37,13 +35,13 @@ def _progress(session: Session) -> Iterator[None]:
         watcher.join()
 
 
-def _done(found: Verified) -> State[Any]:
+def _done(found: Verified) -> Verified:
     read = f"{found.read_packs} of {found.packs} packs read ({size(found.read_bytes)})"
     return completed("verify", f"{found.depth}: {read} in {found.seconds:.1f} s", found)
 
 
 @task(name="verify", task_run_name="verify", **POLICY)
-def prove(session: Session, scope: Scope, taken: Taken, check: CheckResult, depth: Depth, accept: Acceptance) -> State[Verified]:
+def prove(session: Session, scope: Scope, taken: Taken, check: CheckResult, depth: Depth, accept: Acceptance) -> Verified:
     """Verify a snapshot and sign the receipt that a machine may be destroyed on; the host looks once more when all was read."""
 
     def look_again() -> CheckResult:
@@ -56,7 +54,7 @@ def prove(session: Session, scope: Scope, taken: Taken, check: CheckResult, dept
 
 
 @task(name="verify", task_run_name="verify", **POLICY)
-def verify(session: Session, snapshot: str, depth: Depth) -> State[Verified]:
+def verify(session: Session, snapshot: str, depth: Depth) -> Verified:
     """Verify a snapshot whose machine stays. Raises `Damaged`."""
     with session.step("verify"), _progress(session):
         found = receipts.verify(session.repository, snapshot, depth, session.hear_here)

@@ -20,5 +20,5 @@ def amount(count: int, unit: str) -> str:
 
 
 def rate(count: int, seconds: float, unit: str) -> str:
-    """`, 240.1 MiB/s`; empty for times too short to divide by."""
-    return f", {amount(int(count / seconds), unit)}/s" if seconds >= 0.05 and count else ""
+    """`240.1 MiB/s`; empty for times too short to divide by."""
+    return f"{amount(int(count / seconds), unit)}/s" if seconds >= 0.05 and count else ""

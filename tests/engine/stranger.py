@@ -64,9 +64,9 @@ class Stranger:
         ref = IndexRef(**self.snap.manifest["index"])
         keys = {writer: base64.b64decode(key) for writer, key in self.snap.manifest["keyring"].items()}
         return SnapshotResult(
-            snapshot=SNAPSHOT, rental="1" * 32, index=ref, keys=keys, files=1, directories=1, links=1, entries=1, raw_bytes=1,
-            stored_bytes=1, new_bytes=1, packs=1, chunks=1, codecs={}, problems={}, problem_paths=[], stages={"read": 1.0}, seconds=1.0, compared=True,
-            read_files=1, read_bytes=1, versions={"torpor": "0"},
+            snapshot=SNAPSHOT, rental="1" * 32, index=ref, keys=keys, files=1, directories=1, links=1, entries=1,
+            raw_bytes=1, stored_bytes=1, new_bytes=1, packs=1, chunks=1, codecs={}, problems={}, problem_paths=[], stages={"read": 1.0},
+            seconds=1.0, compared=True, read_files=1, read_bytes=1, versions={"torpor": "0"},
         )  # fmt: skip
 
     def allowed(self) -> dict[str, int]:

@@ -22,6 +22,11 @@ def install() -> None:
         signal.signal(number, _stop)
 
 
+def seen() -> bool:
+    """Whether a signal asked this process to stop."""
+    return _seen
+
+
 def _stop(number: int, _: FrameType | None) -> None:
     global _seen  # noqa: PLW0603 - a handler has no other place to remember
     if _seen:

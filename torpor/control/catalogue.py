@@ -81,10 +81,10 @@ def resolve(repository: Repository, text: str) -> str:
         raise NotFound("There are no snapshots in this repository.", remedy="Make one: `torpor snapshot PATH`.")
     if text == "latest":
         return found[-1]
-    matches = [snapshot for snapshot in found if snapshot.startswith(text)]
+    matches = [snapshot for snapshot in found if text and snapshot.startswith(text)]
     if len(matches) == 1:
         return matches[0]
-    if not matches or not text:
+    if not matches:
         raise NotFound(f"There is no snapshot {text!r}.", remedy="`torpor snapshots` lists them.")
     raise UsageError(f"{text!r} fits {len(matches)} snapshots: {', '.join(matches[:4])} …", remedy="Give more of the id.")
 

@@ -152,7 +152,7 @@ def proof(repository: Repository, machine: Machine, receipt: Receipt) -> Proof:
         why = "the machine was not checked for changes"
     elif not host.compared:
         why = "the host did not compare what it encoded"
-    elif host.rental != status.rental:
+    elif host.rental != status.rental or not status.rental:
         why = "it is of another machine"
     elif not receipts.is_fresh(repository, receipt) or repository.clock.now() - parse_rfc3339(host.final_check.time) > receipts.FRESH:
         why = "its receipt is older than 15 minutes"

@@ -122,6 +122,8 @@ def from_text(data: dict[str, object], passphrase: Secret) -> Keyset:
             opened = gcm.decrypt(crypto.nonce(0), base64.b64decode(str(data["sealed"])), repository.encode())
             fields = msgspec.json.decode(opened, type=dict[str, object])
         private = PrivateKeys(*(base64.b64decode(str(fields[name])) for name in ("sign", "box", "root")))
+        if {len(private.sign), len(private.box), len(private.root)} != {32}:
+            raise ValueError("a key has an impossible length")
         text = str(fields.get("recovery", ""))
         keys = Keyset(repository, private, recovery.decode(text) if text else b"", bool(data.get("confirmed")))
     except InvalidTag:

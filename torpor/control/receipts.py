@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Callable
+from itertools import count
 from typing import Literal
 
 import msgspec
@@ -19,7 +20,7 @@ from torpor.errors import Damaged, Malformed, NotFound
 from torpor.events import Listener, Progress
 from torpor.format import manifest, names
 from torpor.format.manifest import HostProof, Receipt
-from torpor.storage.base import PACKS
+from torpor.storage.base import PACKS, Exists
 from torpor.workspace import system
 
 Depth = Literal["presence", "sample", "full"]
@@ -141,8 +142,14 @@ def _sign(repository: Repository, snapshot: Snapshot, out: Verified, read: list[
         pack_bytes=out.pack_bytes, read_packs="all" if out.depth == "full" else read, files=out.files, host=host,
         versions={"torpor": __version__, "python": platform.python_version()},
     )  # fmt: skip
-    out.receipt_name = names.receipt(snapshot.id, at)
-    repository.store.put(out.receipt_name, repository.sign("receipt", out.receipt))
+    data = repository.sign("receipt", out.receipt)
+    for later in count():  # another of this very millisecond is not written over
+        out.receipt_name = names.receipt(snapshot.id, at + later / 1000)
+        try:
+            repository.store.put(out.receipt_name, data, if_absent=True)
+        except Exists:
+            continue
+        return
 
 
 def load_all(repository: Repository, snapshot: str) -> list[Receipt]:

@@ -106,8 +106,7 @@ def open_repository(
                 safe="Nothing was changed.",
                 remedy="The first `torpor snapshot` makes one; or give another --storage.",
             )
-        data = _create(settings, store, home, encryption, clock)
-        created = True
+        data, created = _create(settings, store, home, encryption, clock)
     config, keys = _trusted(data, store, home, settings)
     with home.locked(home.repositories) as known:
         before = known.get(store.url)
@@ -136,11 +135,15 @@ def _check_empty(store: Store, home: Home) -> None:
     del home
 
 
-def _create(settings: Settings, store: Store, home: Home, encryption: str, clock: Clock) -> bytes:
-    """Keys first, on this computer and wrapped in the store; the configuration, last, makes it a repository."""
+def _create(settings: Settings, store: Store, home: Home, encryption: str, clock: Clock) -> tuple[bytes, bool]:
+    """Keys first, on this computer and wrapped in the store; the configuration, last, makes it a repository.
+
+    Returns the configuration, and whether it is ours: somebody else may have been first, and then ours is the one that goes.
+    """
     keys = keystore.generate(secrets.token_hex(16))
     keystore.save(home, keys, settings.passphrase)
-    store.put(f"{names.KEYS}{keys.id}.json", manifest.encode(keystore.wrap(keys)))
+    wrapped = f"{names.KEYS}{keys.id}.json"
+    store.put(wrapped, manifest.encode(keystore.wrap(keys)))
     at = rfc3339(clock.now())
     config = Config(
         repository=keys.repository,
@@ -152,8 +155,12 @@ def _create(settings: Settings, store: Store, home: Home, encryption: str, clock
     try:
         store.put(names.CONFIG, data, if_absent=True)
     except Exists:
-        return store.get(names.CONFIG)  # somebody else was first: theirs is the repository
-    return store.get(names.CONFIG)
+        found = store.get(names.CONFIG)
+        store.delete([wrapped])
+        home.keys(keys.repository).unlink(missing_ok=True)
+        return found, False
+    found = store.get(names.CONFIG)
+    return found, found == data
 
 
 def _trusted(data: bytes, store: Store, home: Home, settings: Settings) -> tuple[Config, Keyset | None]:

@@ -33,7 +33,10 @@ def run(job: CheckJob) -> CheckResult:
         system.syncfs(root)
     state = State(job.state)
     record = open_record(state.record(workspace_id(job.repository, job.scope.roots)))
-    if record is None or record.footer.snapshot != job.snapshot or record.footer.rental != state.rental():
+    if record is not None and (record.footer.snapshot != job.snapshot or record.footer.rental != state.rental()):
+        record.close()
+        record = None
+    if record is None:
         raise NotFound(
             f"This machine has no record of snapshot {job.snapshot}, so it can't tell what changed since.",
             safe="Nothing was destroyed.",
@@ -146,11 +149,7 @@ class _Check:
         at = 0
         for place in refs:
             length = chunks.raw[place]
-            if chunks.is_hole(place):
-                same = not _has_data(fd, at, at + length)
-            else:
-                same = self._hash(fd, at, length) == chunks.id(place)
-            if not same:
+            if _has_data(fd, at, at + length) if chunks.is_hole(place) else self._hash(fd, at, length) != chunks.id(place):
                 return False
             at += length
         return True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -135,6 +136,8 @@ class Dedupe:
     def __init__(self, lock: threading.Lock) -> None:
         self._lock = lock
         self._own = IdTable()
+        self._busy = threading.Condition()
+        self._ids: set[bytes] = set()  # being stored at this moment
         self._sources: list[tuple[Callable[[], IdTable], Carrier]] = []
         self._tables: list[IdTable | None] = []
 
@@ -160,6 +163,20 @@ class Dedupe:
                 if place is not None:
                     return place, found[1]
         return None
+
+    @contextmanager
+    def storing(self, id: bytes) -> Iterator[None]:
+        """While one thread looks for these bytes and stores them, others that have the same wait: so they are stored once."""
+        with self._busy:
+            while id in self._ids:
+                self._busy.wait()
+            self._ids.add(id)
+        try:
+            yield
+        finally:
+            with self._busy:
+                self._ids.discard(id)
+                self._busy.notify_all()
 
     def add(self, id: bytes, length: int, place: int, offset: int) -> None:
         with self._lock:

@@ -134,11 +134,12 @@ class LargeFile:
         id = shared.hash(data)
         shared.count_read(0, length)
         shared.progress.stage("read").add(length, time.perf_counter() - began)
-        found = shared.dedupe.find(id, length)
-        if found is not None and found[1] == 0 and shared.packer.is_whole(found[0], length):
-            return found[0]
-        place = worker.store(data, id, CLASS_LARGE, self._chooser, offset)
-        shared.dedupe.add(id, length, place, 0)
+        with shared.dedupe.storing(id):
+            found = shared.dedupe.find(id, length)
+            if found is not None and found[1] == 0 and shared.packer.is_whole(found[0], length):
+                return found[0]
+            place = worker.store(data, id, CLASS_LARGE, self._chooser, offset)
+            shared.dedupe.add(id, length, place, 0)
         return place
 
     def _end(self, worker: Worker) -> None:

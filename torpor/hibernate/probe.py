@@ -23,6 +23,6 @@ def run(job: ProbeJob) -> ProbeResult:
     for found, path in state.unfinished(workspace):
         read = journal.read(path)
         if read is not None and read[1]:
-            dead.append(found)
+            dead += (found, read[0].snapshot)
             lineage = lineage or read[0].lineage
     return ProbeResult(rental=rental, lineage=lineage, snapshot=snapshot, continues=sorted(set(dead)))

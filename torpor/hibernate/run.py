@@ -128,7 +128,7 @@ class _Engine:
         journals: list[list[journal.JournalPack]] = []
         for snapshot, path in self._state.unfinished(self._workspace):
             found = journal.read(path)
-            if found is None or snapshot not in job.continues or found[0].lineage != job.lineage:
+            if found is None or not {snapshot, found[0].snapshot} <= {*job.continues} or found[0].lineage != job.lineage:
                 os.unlink(path)
                 continue
             self._keys[found[0].writer] = found[0].sealed_key
@@ -186,7 +186,7 @@ class _Engine:
         footer = record.Footer(lineage=job.lineage, snapshot=job.snapshot, rental=self._rental, roots=roots, stable_inodes=stable)
         self._assembler.keep_record(footer, self._packs, b"\1" * len(self._chunks))
         for path in self._used_up:
-            os.unlink(path)
+            self._state.hand_on(path, job.snapshot)
         mix, sealed = codec_use(self._chunks, lambda codec: by_id(codec).name)
         assembler = self._assembler
         return SnapshotResult(

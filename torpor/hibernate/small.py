@@ -46,6 +46,7 @@ def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[list[Kep
     began = time.perf_counter()
     kept: list[Kept] = []
     rest: list[Small] = []
+    seen: dict[bytes, int] = {}  # offset in the buffer by id: bytes that are here twice are kept once
     used = total = 0
     for file in files:
         length = _read(shared, view, file, used)
@@ -63,8 +64,10 @@ def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[list[Kep
         if found is not None:
             file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
             continue
-        kept.append(Kept(file, used, length, id))
-        used += length
+        offset = seen.setdefault(id, used)
+        kept.append(Kept(file, offset, length, id))
+        if offset == used:
+            used += length
     shared.count_read(len(files) - len(rest), total)
     shared.progress.stage("read").add(total, time.perf_counter() - began)
     return kept, used, rest

@@ -19,7 +19,7 @@ from torpor.format.index import Pack
 from torpor.format.pack import Row, chunk_aad, chunk_aad_prefix, open_table, parse_header
 from torpor.format.version import CHUNK_MAX, PACK_MAX
 from torpor.storage.transfer import Transfer
-from torpor.workspace.crew import Crew, Stop
+from torpor.workspace.crew import Crew, Stop, Stopped
 from torpor.workspace.indexfile import IndexFile
 
 
@@ -82,6 +82,8 @@ class Scrub:
         except BaseException as error:
             stop.fail(error)
             crew.call_off()
+            if isinstance(error, Stopped):
+                stop.raise_cause()
             raise
         self._progress.end("verify")
         return self.findings

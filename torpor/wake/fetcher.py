@@ -55,6 +55,7 @@ class Fetcher:
         self.checked: dict[int, int] = {}
         self.fetched = 0
         self.requests = 0
+        self._asked = False
         self.small_left = 1  # the caller's own share, given back by `no_more_small`
 
     def expect_small(self, units: list[Unit]) -> None:
@@ -73,6 +74,10 @@ class Fetcher:
         buffer = self._buffers.take()
         pack = self._survey.index.head.packs[unit.pack]
         view = memoryview(buffer)[: unit.length]
+        with self._lock:
+            first, self._asked = not self._asked, True
+        if first:
+            self._progress.moment("first_byte")
         self._transfer.get_into(pack.name, unit.start, view)
         with self._lock:
             self.fetched += unit.length

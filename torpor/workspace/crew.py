@@ -87,6 +87,7 @@ class Crew(Generic[T]):
         self._condition = threading.Condition()
         self._closed = False
         self._running = 0
+        self._alive = count
         stop.watch(self._condition)
         self._threads = [threading.Thread(target=self._loop, name=f"{name}-{i}", daemon=True) for i in range(count)]
         for thread in self._threads:
@@ -106,8 +107,7 @@ class Crew(Generic[T]):
         with self._condition:
             self._closed = True
             self._condition.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._wait()
         self._stop.raise_cause()
 
     def drain(self) -> None:
@@ -123,8 +123,16 @@ class Crew(Generic[T]):
             self._closed = True
             self._queue.clear()
             self._condition.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until all threads have ended. A signal may break it off, and it may be called again.
+
+        Not by joining them: until Python 3.13 a join that is broken off by an exception takes the thread for ended.
+        """
+        with self._condition:
+            while self._alive:
+                self._condition.wait()
 
     def _take(self) -> Callable[[T], None] | None:
         with self._condition:
@@ -152,3 +160,7 @@ class Crew(Generic[T]):
                         self._condition.notify_all()
         except BaseException as error:  # noqa: BLE001 - every failure ends the job, and is raised again by finish or drain
             self._stop.fail(error)
+        finally:
+            with self._condition:
+                self._alive -= 1
+                self._condition.notify_all()

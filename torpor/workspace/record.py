@@ -3,13 +3,15 @@
 It is the host's own, never uploaded; with it the next snapshot reads only what changed. A chunk in it is *trusted* if this rental
 wrote it, or restored it and checked its id (the reuse rule). Layout (private, may change: an unknown version is ignored):
 
-    "torporRC" version:u16 | frames: kind:u8 rows:u32 raw:u32 length:u32 zstd | … | footer JSON | footer length:u32 "torporRC"
+    "torporRC" version:u16 | frames: kind:u8 rows:u32 raw:u32 length:u32 zstd | … | footer JSON | footer length:u32 |
+    BLAKE3 of all before it | "torporRC"
 
 Frames: E entries (format.entries), S stats of the same rows (this file), C chunks (format.chunks), T trust, one byte a chunk.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 import struct
@@ -17,6 +19,7 @@ from array import array
 from collections.abc import Iterator
 
 import msgspec
+from blake3 import blake3
 
 from torpor.errors import Malformed
 from torpor.format import columns, entries, zstd
@@ -25,8 +28,9 @@ from torpor.format.untrusted import BROKEN
 from torpor.format.version import ROWS_MAX, SECTION_MAX
 
 _MAGIC = b"torporRC"
-_VERSION = 1
+_VERSION = 2
 _FRAME = struct.Struct("<cIII")
+_TAIL = struct.Struct("<I32s8s")
 RACY = 1
 RACY_NS = 2_000_000_000
 
@@ -102,14 +106,19 @@ class RecordWriter:
         self._temp = path + b".%d-%s.tmp" % (os.getpid(), secrets.token_hex(4).encode())
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         self._file = open(self._temp, "wb")  # noqa: SIM115 - closed by finish or abandon
-        self._file.write(_MAGIC + struct.pack("<H", _VERSION))
+        self._digest = blake3()
         self._frames: list[tuple[str, int, int]] = []
+        self._write(_MAGIC + struct.pack("<H", _VERSION))
+
+    def _write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._file.write(data)
 
     def frame(self, kind: str, rows: int, raw: int, data: bytes) -> None:
         """Append a frame whose bytes are already compressed."""
         self._frames.append((kind, self._file.tell(), rows))
-        self._file.write(_FRAME.pack(kind.encode(), rows, raw, len(data)))
-        self._file.write(data)
+        self._write(_FRAME.pack(kind.encode(), rows, raw, len(data)))
+        self._write(data)
 
     def block(self, rows: int, raw: int, frame: bytes, stats: Stats) -> None:
         self.frame("E", rows, raw, frame)
@@ -125,7 +134,8 @@ class RecordWriter:
             at += rows
         footer.frames = self._frames
         encoded = msgspec.json.encode(footer)
-        self._file.write(encoded + struct.pack("<I", len(encoded)) + _MAGIC)
+        self._write(encoded + struct.pack("<I", len(encoded)))
+        self._file.write(self._digest.digest() + _MAGIC)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -153,20 +163,20 @@ class Record:
 
     def _read_footer(self) -> Footer:
         size = os.fstat(self._file.fileno()).st_size
-        if size < 22:
+        if size < 10 + _TAIL.size:
             raise _bad()
         head = self._at(0, 10)
-        tail = self._at(size - 12, 12)
-        if head != _MAGIC + struct.pack("<H", _VERSION) or tail[4:] != _MAGIC:
+        length, digest, magic = _TAIL.unpack(self._at(size - _TAIL.size, _TAIL.size))
+        if head != _MAGIC + struct.pack("<H", _VERSION) or magic != _MAGIC or length > size - 10 - _TAIL.size:
             raise _bad()
-        (length,) = struct.unpack("<I", tail[:4])
-        if length > size - 22:
-            raise _bad()
+        with mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ) as whole, memoryview(whole) as view:
+            if blake3(view[: size - 40]).digest() != digest:
+                raise _bad()
+        self._end = size - _TAIL.size - length
         try:
-            footer = msgspec.json.decode(self._at(size - 12 - length, length), type=Footer)
+            footer = msgspec.json.decode(self._at(self._end, length), type=Footer)
         except BROKEN:
             raise _bad() from None
-        self._end = size - 12 - length
         if not all(10 <= offset <= self._end - _FRAME.size for _, offset, _ in footer.frames):
             raise _bad()
         return footer

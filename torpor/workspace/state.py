@@ -58,8 +58,13 @@ class State:
     def journals(self, workspace: str) -> bytes:
         return os.path.join(self.folder, b"journals", workspace.encode())
 
+    def hand_on(self, path: bytes, snapshot: str) -> None:
+        """Let a journal that `snapshot` builds on go by its name: it is needed until that snapshot is committed."""
+        attempt = os.path.basename(path)[28:]
+        os.rename(path, os.path.join(os.path.dirname(path), snapshot.encode() + b"-" + attempt))
+
     def unfinished(self, workspace: str) -> list[tuple[str, bytes]]:
-        """(snapshot, path) of each journal of a workspace whose attempt has ended."""
+        """(snapshot it goes by, path) of each journal of a workspace whose attempt has ended."""
         folder = self.journals(workspace)
         try:
             found = sorted(os.listdir(folder))

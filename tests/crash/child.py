@@ -1,0 +1,80 @@
+"""A process that kills itself (SIGKILL) at a counted operation of a snapshot or a restore. Its job comes as JSON in the argument.
+
+    {"do": "take" | "restore", "lab": folder, "at": 0 …, "after": bool, "root" | "target": path, "mode": …}
+
+Counted: each request of the host and of the control side to the store, each entry of the journal, the record, each finished file, each
+step of the end of a restore. `at` 0 never kills. It prints the operations that it did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torpor.hibernate.packer
+import torpor.hibernate.run
+import torpor.wake.run
+from tests.engine.lab import Lab
+from torpor.jobs import Grant
+from torpor.storage.local import LocalStore
+from torpor.storage.transfer import Transfer
+from torpor.testing.faults import Crash, CrashPoint, CrashStore, CrashTransfer
+from torpor.wake.files import Kept
+from torpor.wake.finish import Finisher
+from torpor.workspace.journal import Journal
+from torpor.workspace.record import RecordWriter
+
+T = TypeVar("T")
+PACK = 1 << 20  # small packs, so that there are many
+
+
+class Kill(CrashPoint):
+    def run(self, operation: str, name: str, call: Callable[[], T]) -> T:
+        try:
+            return super().run(operation, name, call)
+        except Crash:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise
+
+
+def count(point: CrashPoint, owner: type, method: str) -> None:
+    """Let calls of a method count as operations."""
+    real = getattr(owner, method)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        return point.run(method, "", lambda: real(*arguments, **named))
+
+    setattr(owner, method, counted)
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    lab = Lab(Path(job["lab"]), store=LocalStore(os.path.join(job["lab"], "store")))
+    point = Kill(job["at"], after=job["after"])
+    lab.repository.store = CrashStore(lab.store, point=point)
+
+    def transfer(grant: Grant) -> Transfer:
+        return CrashTransfer(Transfer(grant), point=point)
+
+    for module in (torpor.hibernate.run, torpor.wake.run):
+        module.Transfer = transfer  # type: ignore[misc,assignment]
+    torpor.hibernate.packer.PACK_TARGET = PACK
+    count(point, Journal, "pack")
+    count(point, RecordWriter, "finish")
+    count(point, Kept, "seen")
+    for step in ("folders", "symlinks", "hardlinks", "sweep", "extras", "metadata"):
+        count(point, Finisher, step)
+    if job["do"] == "take":
+        lab.take(os.fsencode(job["root"]))
+    else:
+        lab.restore(os.fsencode(job["target"]), mode=job["mode"])
+    sys.stdout.write(json.dumps(point.log))
+
+
+if __name__ == "__main__":
+    main()
