@@ -139,7 +139,7 @@ def _life(stops: launch.Stops, first: LocalMachine, second: LocalMachine, source
     tell(f"{first.address} has a copy of {source}. Hibernating it.")
     slept = stops.run(lambda: hibernate(first.address, default_excludes=False))
     tell(f"{first.address} is {first.status().state}. Waking its snapshot on {second.address}.")
-    woke = stops.run(lambda: wake(slept["snapshot"], on=second.address))
+    woke = stops.run(lambda: wake(slept["snapshot"], on=second.address, setuid=True))
     tell("Comparing every file with the original.")
     different = differences(source, second.workspace)
     if different:

@@ -17,7 +17,7 @@ from torpor.format import crypto, entries, index, meta, names, pack, zstd
 from torpor.format.chunks import ChunkList
 from torpor.format.manifest import IndexRef
 from torpor.format.version import NONE
-from torpor.jobs import CheckJob, Job, ProbeJob, ProbeResult, Result, RestoreJob, SnapshotJob, SnapshotResult
+from torpor.jobs import CheckJob, Job, ProbeJob, ProbeResult, RestoreJob, Result, SnapshotJob, SnapshotResult
 from torpor.storage.base import PACKS, Store
 
 KEEP = 3  # packs of before that a snapshot goes on naming
@@ -69,7 +69,11 @@ class TinyHost:
             known += packs
         self.lineage = job.lineage
         self.journals[job.snapshot] = (writer, sealed, [])
+        strange = {item.pack.name for item in known if names.snapshot_of(item.pack.name) in job.continues} - {
+            item.pack.name for item in known if names.writer_of(item.pack.name) in keys
+        }
         allowed = {item.pack.name: item for item in known if job.allowed.get(item.pack.name) == item.pack.size}
+        allowed = {name: item for name, item in allowed.items() if name not in strange}
         named = list(allowed.values())[-KEEP:]
         self.count += 1
         new = self._pack(job, data_key, f"pack {self.count} of {self.rental}".encode())

@@ -10,7 +10,7 @@ from torpor.clock import rfc3339
 from torpor.control import catalogue, claims, heads, marks
 from torpor.control.catalogue import Snapshot
 from torpor.control.repository import Repository
-from torpor.errors import Damaged, Malformed, UsageError
+from torpor.errors import Damaged, Malformed, NotFound, UsageError
 from torpor.format import index, names
 from torpor.format.manifest import Mark, Removal
 from torpor.storage.base import PACKS, Missing
@@ -77,9 +77,11 @@ def _keep(out: Needed, name: str, head: index.Head) -> None:
 def mark(repository: Repository, *, dry_run: bool = False) -> Report:
     """Phase 1: write down what nobody needs now. What an older mark lists is not listed again."""
     report = Report(dry_run=dry_run)
+    # Listed first: what a snapshot puts from here on is not in the list, and its claim is older than all that is.
+    listed = list(repository.store.list(PACKS))
     keep = needed(repository)
     known = {name for mark in marks.load_all(repository) for name in mark.objects}
-    for info in repository.store.list(PACKS):
+    for info in listed:
         if keep.keeps(info.name):
             report.kept += 1
         elif info.name not in known:
@@ -162,8 +164,17 @@ def remove(repository: Repository, snapshot: str, *, damaged: bool = False) -> S
     except (Damaged, Malformed):
         if not damaged:
             raise
+    except NotFound:
+        if not catalogue.removed_on_purpose(repository, snapshot):
+            raise
+        _forget_receipts(repository, snapshot)  # a removal that was cut short
+        return None
     made = Removal(snapshot=snapshot, manifest_sha256=sha256, time=rfc3339(repository.clock.now()))
     repository.store.put(names.removed(snapshot), repository.sign("removal", made))
     repository.store.delete([names.manifest(snapshot)])
-    repository.store.delete([info.name for info in repository.store.list(f"{names.RECEIPTS}{snapshot}/")])
+    _forget_receipts(repository, snapshot)
     return found
+
+
+def _forget_receipts(repository: Repository, snapshot: str) -> None:
+    repository.store.delete([info.name for info in repository.store.list(f"{names.RECEIPTS}{snapshot}/")])

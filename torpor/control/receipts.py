@@ -64,6 +64,7 @@ def verify(
     except (Damaged, Malformed) as error:
         name = names.manifest(snapshot_id)
         out.damage.setdefault(_object_of(error, name), error.what)
+        out.hurt = hurt_by(repository, set(out.damage))
         out.seconds = round(progress.elapsed(), 3)
         return out
     out.seconds = round(progress.elapsed(), 3)
@@ -154,18 +155,26 @@ def _sign(repository: Repository, snapshot: Snapshot, out: Verified, read: list[
 
 def load_all(repository: Repository, snapshot: str) -> list[Receipt]:
     """Receipts of a snapshot, oldest first; all verified."""
-    found: list[Receipt] = []
-    for info in repository.store.list(f"{names.RECEIPTS}{snapshot}/"):
-        receipt = manifest.decode(repository.read_signed("receipt", info.name), Receipt, info.name)
-        if receipt.snapshot != snapshot:
-            raise Malformed(f"{info.name} is the receipt of another snapshot.")
-        found.append(receipt)
-    return found
+    return [_load(repository, info.name, snapshot) for info in repository.store.list(f"{names.RECEIPTS}{snapshot}/")]
+
+
+def _load(repository: Repository, name: str, snapshot: str) -> Receipt:
+    receipt = manifest.decode(repository.read_signed("receipt", name), Receipt, name)
+    if receipt.snapshot != snapshot:
+        raise Malformed(f"{name} is the receipt of another snapshot.")
+    return receipt
 
 
 def fully_verified(repository: Repository, snapshot: Snapshot) -> bool:
     """Whether a receipt says that the control side read and checked every byte of this very manifest's packs."""
-    return any(r.depth == "full" and r.manifest_sha256 == snapshot.sha256 for r in load_all(repository, snapshot.id))
+    for info in repository.store.list(f"{names.RECEIPTS}{snapshot.id}/"):
+        try:
+            receipt = _load(repository, info.name, snapshot.id)
+        except (Damaged, Malformed, NotFound):
+            continue  # it proves nothing
+        if receipt.depth == "full" and receipt.manifest_sha256 == snapshot.sha256:
+            return True
+    return False
 
 
 def is_fresh(repository: Repository, receipt: Receipt) -> bool:

@@ -7,11 +7,11 @@ import time
 
 import msgspec
 
-from torpor.control import catalogue, claims, heads, receipts
+from torpor.control import catalogue, claims, heads, marks, receipts
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import Commit
 from torpor.control.repository import Repository
-from torpor.errors import HostFailed, NotFound
+from torpor.errors import Damaged, HostFailed, Malformed, NotFound
 from torpor.events import Listener
 from torpor.format import crypto, names
 from torpor.format.manifest import Private
@@ -124,9 +124,10 @@ def _newest(repository: Repository, lineage: str, known: list[str]) -> list[Snap
 
 
 def _try_load(repository: Repository, snapshot: str) -> Snapshot | None:
+    """A snapshot to build on; None if it is gone, or damaged: that harms itself, and none that is made without it."""
     try:
         return catalogue.load(repository, snapshot)
-    except NotFound:
+    except (NotFound, Damaged, Malformed):
         return None
 
 
@@ -137,10 +138,18 @@ def _still_there(repository: Repository, parents: list[Snapshot]) -> list[Snapsh
 
 
 def _allow(repository: Repository, base: _Base) -> None:
-    """List the packs that the job may name: of its parents, and of its own dead attempts; present ones only."""
+    """List the packs that the job may name: of its parents, and of its own dead attempts; present ones only.
+
+    Not those that a prune has marked: of a snapshot that was removed, say. The commit would refuse them.
+    """
+    marked = {name for mark in marks.load_all(repository) for name in mark.objects}
     for parent in base.parents:
-        head = heads.head_of(repository, parent.manifest)
-        there = heads.present(repository, head.packs)
+        try:
+            head = heads.head_of(repository, parent.manifest)
+        except (NotFound, Damaged, Malformed):
+            continue  # its index is damaged: what it names is stored anew
+        present = heads.present(repository, head.packs)
+        there = {name: size for name, size in present.items() if PACKS + name not in marked}
         base.allowed |= there
         # What the host's record says of a pack is trusted only if that very snapshot's index was checked against the packs: another
         # one that names the same packs says nothing of what the record's index calls their chunks.
@@ -149,7 +158,7 @@ def _allow(repository: Repository, base: _Base) -> None:
     for snapshot in base.continues:
         for info in repository.store.list(f"{PACKS}{snapshot}/"):
             name = info.name[len(PACKS) :]
-            if names.is_pack(name):
+            if names.is_pack(name) and info.name not in marked:
                 base.allowed[name] = info.size
 
 

@@ -129,7 +129,7 @@ class _Engine:
         for snapshot, path in self._state.unfinished(self._workspace):
             found = journal.read(path)
             if found is None or not {snapshot, found[0].snapshot} <= {*job.continues} or found[0].lineage != job.lineage:
-                os.unlink(path)
+                journal.remove(path)
                 continue
             self._keys[found[0].writer] = found[0].sealed_key
             self._used_up.append(path)

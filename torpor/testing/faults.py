@@ -176,11 +176,12 @@ class CrashPoint:
             self.dead = mine and not self.after
         if self.dead:
             raise Crash(f"before operation {self.at}: {operation} {name}")
-        result = call()
-        if mine:
-            self.dead = True
-            raise Crash(f"after operation {self.at}: {operation} {name}")
-        return result
+        try:
+            return call()
+        finally:
+            if mine:  # whatever its answer was
+                self.dead = True
+                raise Crash(f"after operation {self.at}: {operation} {name}")
 
 
 class CrashStore(Wrapper):

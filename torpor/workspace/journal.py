@@ -10,6 +10,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -71,8 +72,11 @@ class Journal:
 
 
 def is_running(path: bytes) -> bool:
-    """Whether the attempt that writes this journal is still alive."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Whether the attempt that writes this journal is still alive. One that is gone counts as alive: another attempt has taken it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -80,6 +84,12 @@ def is_running(path: bytes) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def remove(path: bytes) -> None:
+    """Remove a journal that nobody needs any more; another attempt may have been quicker."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
@@ -102,9 +112,12 @@ def _check(pack: JournalPack) -> JournalPack:
 
 
 def read(path: bytes) -> tuple[Head, list[JournalPack]] | None:
-    """Head and packs of a journal; None if not even its head is whole."""
-    with open(path, "rb") as file:
-        data = file.read()
+    """Head and packs of a journal; None if not even its head is whole, or it is gone."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
     head: Head | None = None
     packs: list[JournalPack] = []
     try:

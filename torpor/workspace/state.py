@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 
 from torpor.format import names
 from torpor.workspace import journal
@@ -61,7 +62,8 @@ class State:
     def hand_on(self, path: bytes, snapshot: str) -> None:
         """Let a journal that `snapshot` builds on go by its name: it is needed until that snapshot is committed."""
         attempt = os.path.basename(path)[28:]
-        os.rename(path, os.path.join(os.path.dirname(path), snapshot.encode() + b"-" + attempt))
+        with suppress(FileNotFoundError):  # another attempt was quicker
+            os.rename(path, os.path.join(os.path.dirname(path), snapshot.encode() + b"-" + attempt))
 
     def unfinished(self, workspace: str) -> list[tuple[str, bytes]]:
         """(snapshot it goes by, path) of each journal of a workspace whose attempt has ended."""

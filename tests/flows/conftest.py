@@ -1,0 +1,39 @@
+"""One Prefect server for all tests of flows, and a control side of its own for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from flows import server
+from tests.flows.field import Field, fill
+
+
+@pytest.fixture(scope="session")
+def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def api(server_home: Path) -> Iterator[str]:
+    """A real server. No heartbeats: flows that are not async would wait a second for their last."""
+    with server.running(server_home) as url, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield url
+
+
+@pytest.fixture
+def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Field:
+    """A control side whose recovery key counts as written down."""
+    found = Field(tmp_path / "home", tmp_path / "store")
+    monkeypatch.setenv("TORPOR_HOME", str(found.home))
+    monkeypatch.setenv("TORPOR_STORAGE", found.store.as_uri())
+    monkeypatch.setenv("TORPOR_RECOVERY_CONFIRMED", "1")
+    return found
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    return fill(tmp_path / "original")
