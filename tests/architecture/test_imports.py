@@ -1,11 +1,14 @@
 """Start-up counts: a command must not load what it does not use.
 
-To add a line to `LIGHT`: what runs, and the modules that must not be loaded after it.
+To add a line to `LIGHT`: what runs, and the modules that must not be loaded after it. To add a command that reads or writes much:
+a line in `WORDS`; what must not be loaded at its first byte is in `LATER`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,19 @@ LIGHT: dict[str, tuple[str, set[str]]] = {
     "messages": ("import torpor.jobs", HEAVY - {"msgspec"}),
     "torpor --version": (command("--version"), HEAVY),
 }
+# Not there yet when the first byte of a file (snapshot) or of a pack (restore) is asked for.
+LATER = SCREEN | ORCHESTRATOR | {"asyncio", "dataclasses", "http.client", "numpy", "ssl", "subprocess", "typing_extensions"}
+AT_THE_FIRST_BYTE = """
+import json, sys
+from torpor.cli.progress import Display
+event = Display.event
+def seen(self, what):
+    if what.kind == "first_byte":
+        print(json.dumps(list(sys.modules)), flush=True)
+    event(self, what)
+Display.event = seen
+sys.stderr.isatty = lambda: {terminal}
+"""
 REPORT = "import atexit, json, sys\natexit.register(lambda: print('\\n' + json.dumps(list(sys.modules))))\n"
 
 
@@ -34,3 +50,22 @@ def test_starts_light(what: str) -> None:
     code, absent = LIGHT[what]
     loaded = set(json.loads(python(REPORT + code).splitlines()[-1]))
     assert not loaded & absent
+
+
+WORDS = {"snapshot": ["snapshot", "{0}/workspace"], "restore": ["restore", "latest", "{0}/back"]}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("what", WORDS)
+def test_reads_its_first_byte_soon(what: str, terminal: bool, tmp_path: Path) -> None:
+    """Progress is imported later, numpy with the first chunk of weights, and an ordinary command line needs no typer."""
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "file").write_bytes(os.urandom(3 << 20))
+    common = ["--home", f"{tmp_path}/home", "--storage", f"{tmp_path}/store", "--json"]
+    if what == "restore":
+        python(command("snapshot", f"{tmp_path}/workspace", *common))
+    words = [word.format(tmp_path) for word in WORDS[what]]
+    out = python(AT_THE_FIRST_BYTE.replace("{terminal}", str(terminal)) + command(*words, *common)).splitlines()
+    assert len(out) == 2, out
+    assert json.loads(out[1])["files"] == 1
+    assert not set(json.loads(out[0])) & LATER

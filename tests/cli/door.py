@@ -64,7 +64,7 @@ class Cli:
     def start(self, *words: str | Path, command: tuple[str, ...] = COMMAND) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*command, *map(str, words)], env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
+            text=True, start_new_session=True, cwd=self.home.parent,  # not the checkout: what is there must not be found by chance
         )  # fmt: skip
 
     def run(self, *words: str | Path, typed: str = "", command: tuple[str, ...] = COMMAND) -> Done:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.door import POWERLESS, Cli, patched
+from torpor.control.repository import open_repository
 from torpor.errors import all_errors
+from torpor.format import envelope
+from torpor.settings import load
 
 MIB = 1 << 20
 
@@ -37,16 +40,21 @@ MIB = 1 << 20
         (["verify", "latest", "--all"], "Name one snapshot"),
         (["verify", "--all", "--full", "--presence"], "exclude each other"),
         (["prune", "--grace", "soon"], "is no length of time"),
-        (["keys"], "Missing command"),
         (["keys", "export"], "No file was given"),
         (["keys", "import", "--file", "a", "--recovery-key-file", "b"], "exclude each other"),
         (["snapshots", "--storage", "sftp://x"], "There is no storage of the kind sftp:"),
-        (["snapshots", "--storage"], "requires an argument"),
         (["snapshots", "--nonsense"], "No such option"),
     ],
 )
 def test_usage(cli: Cli, words: list[str], what: str) -> None:
     assert what in cli.fails(2, *words)["what"]
+
+
+def test_usage_without_json(cli: Cli) -> None:
+    for words, what in ((["keys"], "Missing command."), (["snapshots", "--storage"], "requires an argument")):
+        done = cli.run(*words)
+        assert (done.code, done.out) == (2, "")
+        assert what in done.err
 
 
 def test_no_command_shows_the_help(cli: Cli) -> None:
@@ -150,13 +158,13 @@ def test_a_full_disk(cli: Cli, workspace: Path, tmp_path: Path) -> None:
 
 def test_a_newer_format(cli: Cli, workspace: Path) -> None:
     cli.json("snapshot", workspace)
-    newer = "import torpor.format.manifest as m\nfields = m.Config.__struct_fields__\n"
-    newer += "import torpor.control.repository as r\nbefore = m.encode\n"
-    newer += "r.manifest.encode = m.encode = lambda what: before(what).replace(b'\"format\":1', b'\"format\":9')"
-    taken = cli.run("snapshot", workspace, "--json", command=patched(newer))
-    newest = sorted((cli.storage / "snapshots").iterdir())[-1].stem if taken.code == 0 else None
-    assert newest is not None, taken.err
-    assert "9" in cli.fails(22, "show", newest)["what"]
+    repository = open_repository(load(cli.environment))
+    keys, path = repository.private(), next((cli.storage / "snapshots").iterdir())
+    payload = repository.verify("manifest", path.read_bytes(), path.name).replace(b'"format":1', b'"format":9')
+    path.write_bytes(envelope.wrap("manifest", repository.id, payload, keys.id, keys.private.sign))
+    error = cli.fails(22, "show", "latest")
+    assert "has format version 9" in error["what"]
+    assert "newer torpor" in error["remedy"]
 
 
 @pytest.mark.parametrize(("module", "line"), [("prefect", 'pip install "prefect=='), ("flows", "./dev setup")])

@@ -74,12 +74,13 @@ class World:
         self.back()
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Three snapshots that share packs; the workspace has changed since."""
+    folder = tmp_path_factory.mktemp("built")
     clock = FakeClock(NOW)
-    lab = Lab(tmp_path / "lab", clock, MemoryStore(clock))
-    root = tmp_path / "workspace"
+    lab = Lab(folder / "lab", clock, MemoryStore(clock))
+    root = folder / "workspace"
     for number in range(3):
         write(root / f"code/{number}.py", f"# {number}\n")
         write(root / f"large-{number}", noise(1_100_000, number))
@@ -87,7 +88,17 @@ def world(tmp_path: Path) -> World:
     write(root / "code/new.py", "# new")
     write(root / "large-new", noise(1_200_000, 9))
     let_age(root)
-    made = World(lab, root, {}, 0)
+    return World(lab, root, dict(lab.memory.objects), clock.at)
+
+
+@pytest.fixture
+def world(built: World, tmp_path: Path) -> World:
+    """The same, for one test."""
+    shutil.copytree(built.lab.folder, tmp_path / "lab")
+    clock = FakeClock(built.at)
+    store = MemoryStore(clock)
+    store.objects = dict(built.objects)
+    made = World(Lab(tmp_path / "lab", clock, store), built.root, {}, 0)
     made.keep()
     return made
 

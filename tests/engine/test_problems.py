@@ -351,3 +351,28 @@ def test_folders_deeper_than_the_format_holds_are_named(lab: Lab, deep: Path) ->
     assert path.count("/d") == 4097  # "deep" is one of them
     lab.restore(deep / "out")
     assert (deep / "out/file").read_text() == "kept"
+
+
+# many
+
+
+def test_more_problems_than_the_format_holds(lab: Lab, root: Path, tmp_path: Path) -> None:
+    """The list ends where there is no room; the snapshot is made, and the host counts all."""
+    write(root / "file", "kept")
+    for number in range(55_000):
+        os.mkfifo(root / f"{number:0240d}")
+    taken = lab.take(root)
+    assert taken.result.problems["special"] == 55_000
+    assert len(taken.result.problem_paths) == 1000
+    assert 1000 < taken.snapshot.manifest.problems["special"] < 55_000
+    lab.restore(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["file"]
+
+
+def test_a_crowd_of_sockets_hides_no_file(lab: Lab, root: Path) -> None:
+    """What is lost for good is listed before what no snapshot holds."""
+    for number in range(1200):
+        os.mkfifo(root / f"{number}")
+    write(root / "zz", "vanishes")
+    taken = lab.take(root, listen=at_end_of_scan((root / "zz").unlink))
+    assert taken.result.problem_paths[0] == f"vanished: {root / 'zz'}"

@@ -90,7 +90,6 @@ def test_a_machine_that_stays(field: Field, original: Path) -> None:
     (receipt,) = receipts.load_all(field.repository(), kept["snapshot"])
     assert (receipt.depth, receipt.host) == ("sample", None)
     again = flow_run(hibernate("local:kept"))
-    assert again["read_files"] == 0
     assert again["new_bytes"] < 100_000
     assert box.status().state == "destroyed"
 

@@ -3,11 +3,9 @@ turn, whatever can happen meanwhile happens, then it goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.properties.test_prune_model import HOUR, World, world
+from tests.properties.test_prune_model import HOUR, World, history, world
 from torpor.control import claims, prune, receipts
 from torpor.errors import ClaimLost, Damaged, UsageError
 from torpor.events import ignore
@@ -18,14 +16,8 @@ DEAD = claims.LIFETIME + claims.SKEW + 1  # after this long, nobody respects a c
 
 
 @pytest.fixture(scope="module")
-def old() -> Iterator[World]:
-    """Rental 1 still stands on the first snapshot; rental 0 has gone on until none of its own names the first one's pack."""
-    with world() as there:
-        for _ in range(4):
-            there.take(0)
-        for between in there.ids()[1:-1]:
-            prune.remove(there.repository, between)
-        yield there
+def old() -> World:
+    return history()
 
 
 def refusals(actor: Actor) -> type | None:
@@ -54,7 +46,7 @@ def test_grace_zero_just_after_the_marks_look(old: World) -> None:
     with world(old) as there:
         first = there.ids()[0]
         pruner = there.start_prune("now", grace=0)
-        while not (pruner.pending == ("list", "snapshots/")):
+        while pruner.pending != ("list", "snapshots/"):
             there.step(pruner)
         child = there.start_take(1)
         assert there.stepper.until(child, "put", "packs/")
@@ -106,7 +98,7 @@ def test_a_claim_that_expires_while_the_manifest_is_written(old: World, moment: 
 
 
 def test_the_one_window(old: World) -> None:
-    """Held up for more than a day, and killed between its write and its second look: the manifest stays, and verify says what it is worth."""
+    """Held up for more than a day, and killed between its write and its second look: the manifest stays, and verify tells its worth."""
     with world(old) as there:
         first = there.ids()[0]
         child = there.start_take(1)
@@ -253,7 +245,7 @@ def test_a_prune_held_up_anywhere(old: World, grace: float, removed: str, dead: 
 
 @pytest.mark.parametrize("wait", [0.0, DEAD])
 def test_both_held_up_anywhere(old: World, wait: float) -> None:
-    """A snapshot stands before one operation, its claim runs out, a prune stands before one of its own; then the one ends, then the other."""
+    """A snapshot stands before one operation, its claim runs out, a prune stands before one of its own; the one ends, then the other."""
     seen = set()
     for steps in range(0, 40, 2):
         for later in range(0, 40, 2):

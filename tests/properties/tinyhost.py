@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from torpor.events import Listener
-from torpor.format import crypto, entries, index, meta, names, pack, zstd
+from torpor.format import crypto, entries, index, meta, names, zstd
+from torpor.format import pack as packs
 from torpor.format.chunks import ChunkList
 from torpor.format.manifest import IndexRef
 from torpor.format.version import NONE
@@ -28,7 +29,7 @@ class Stored:
     """A pack that this host knows of, with its only chunk."""
 
     pack: index.Pack
-    row: pack.Row
+    row: packs.Row
 
 
 @dataclass
@@ -45,7 +46,7 @@ class TinyHost:
 
     def run(self, job: Job, listen: Listener) -> Result:
         if isinstance(job, ProbeJob):
-            dead = sorted(snapshot for snapshot, (_, _, packs) in self.journals.items() if packs)
+            dead = sorted(snapshot for snapshot, (_, _, put) in self.journals.items() if put)
             return ProbeResult(rental=self.rental, lineage=self.lineage, snapshot=self.snapshot, continues=dead)
         assert isinstance(job, SnapshotJob)
         assert not isinstance(job, RestoreJob | CheckJob)
@@ -64,9 +65,9 @@ class TinyHost:
         for snapshot in [snapshot for snapshot in self.journals if snapshot not in job.continues]:
             del self.journals[snapshot]
         used_up = list(self.journals)
-        for dead, key, packs in self.journals.values():
+        for dead, key, put in self.journals.values():
             keys[dead] = key
-            known += packs
+            known += put
         self.lineage = job.lineage
         self.journals[job.snapshot] = (writer, sealed, [])
         strange = {item.pack.name for item in known if names.snapshot_of(item.pack.name) in job.continues} - {
@@ -93,9 +94,9 @@ class TinyHost:
     def _pack(self, job: SnapshotJob, data_key: bytes, data: bytes) -> Stored:
         name, salt = names.pack(job.snapshot, job.attempt, 0), secrets.token_bytes(32)
         key = crypto.pack_key(data_key, name, salt)
-        row = pack.Row(pack.HEADER.size, len(data) + crypto.TAG, len(data), 0, blake3(data, key=job.keys.id_key).digest())
-        aad = pack.chunk_aad(pack.chunk_aad_prefix(job.repository, name), 0, 0, len(data))
-        header, table = pack.encode_ends(job.repository, name, key, 3, salt, [row])
+        row = packs.Row(packs.HEADER.size, len(data) + crypto.TAG, len(data), 0, blake3(data, key=job.keys.id_key).digest())
+        aad = packs.chunk_aad(packs.chunk_aad_prefix(job.repository, name), 0, 0, len(data))
+        header, table = packs.encode_ends(job.repository, name, key, 3, salt, [row])
         whole = header + crypto.Sealer(key).seal(0, data, aad) + table
         self.store.put(PACKS + name, whole, if_absent=True)
         stored = Stored(index.Pack(name, len(whole), blake3(whole).digest(), salt), row)

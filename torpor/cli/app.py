@@ -84,7 +84,9 @@ def _command(name: str, run: Run) -> Command:
     module = commands.load(name)
 
     def call(ctx: typer.Context, values: dict[str, Value]) -> int:
-        common = {p.key: values.pop(p.key) or (ctx.obj or {}).get(p.key) or p.missing() for p in COMMON}
+        before: dict[str, Value] = ctx.obj or {}
+        common = {p.key: before.get(p.key, p.missing()) for p in COMMON}
+        common |= {key: value for key in common if (value := values.pop(key)) not in (None, False)}
         return run(Call(name, common, values))
 
     app = typer.Typer(add_completion=False, context_settings=_SETTINGS)

@@ -64,10 +64,11 @@ def items(index: IndexFile) -> Iterator[Item]:
 
 
 def place_of(index: IndexFile, number: int) -> bytes:
-    """Where an entry lies within its root, by its number: the names from the root's entry down."""
+    """Where an entry lies below its root, by its number."""
     parts: list[bytes] = []
-    while number != NONE:
+    while True:
         block, row = index.at(number)
+        if block.parent[row] == NONE:
+            return b"/".join(reversed(parts))
         parts.append(block.names[row])
         number = block.parent[row]
-    return b"/".join(reversed(parts))

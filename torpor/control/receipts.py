@@ -88,6 +88,9 @@ def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verifi
     except (Damaged, Malformed, NotFound) as error:
         out.damage[index_name] = error.what
         return []
+    info = repository.store.head(index_name)
+    if info is None or info.size != ref.size:
+        out.damage[index_name] = "it has another size than the manifest says"
     with spool:
         try:
             found = open_index(repository, spool, ref, data_keys(repository, snapshot.manifest.keyring), snapshot.id)

@@ -8,6 +8,7 @@ import mmap
 import pwd
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Callable
 
 from blake3 import blake3
@@ -97,8 +98,9 @@ class Assembler:
         for rows, raw in self._chunks.sections():
             self._add(index.CHUNKS, rows, len(raw), zstd.compress(raw))
         if problems:
-            data = meta.encode(problems)
-            self._add(index.PROBLEMS, len(problems), len(data), zstd.compress(data))
+            told = those_that_fit(problems)
+            data = meta.encode(told)
+            self._add(index.PROBLEMS, len(told), len(data), zstd.compress(data))
         data = meta.encode(about)
         self._add(index.META, 1, len(data), zstd.compress(data))
         self._file.flush()
@@ -133,6 +135,17 @@ class Assembler:
     def close(self) -> None:
         self._record.abandon()
         self._file.close()
+
+
+def those_that_fit(problems: list[meta.Problem]) -> list[meta.Problem]:
+    """As many as the format has room for; the rest, by kind, as one more of each that says how many there are."""
+    room = index.JSON_MAX - 4096
+    for number, problem in enumerate(problems):
+        room -= 4 * len(problem.path) // 3 + 6 * len(problem.detail) + 64
+        if room < 0:
+            rest = Counter(left.kind for left in problems[number:])
+            return problems[:number] + [meta.Problem(problem.path, kind, f"and {count} more") for kind, count in sorted(rest.items())]
+    return problems
 
 
 def codec_use(chunks: ChunkList, name_of: Callable[[int], str]) -> tuple[dict[str, CodecUse], int]:

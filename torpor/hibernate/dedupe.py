@@ -25,7 +25,8 @@ from torpor.workspace.record import Record, RecordPack
 _UNKNOWN = NONE
 _NEVER = NONE - 1
 THIN = 0.5  # a pack with less than this part live is written anew …
-CONSOLIDATE = 0.05  # … up to this part of the workspace a snapshot
+CONSOLIDATE = 0.05  # … up to this part of the workspace a snapshot …
+CONSOLIDATE_MIN = 16 * 1024 * 1024  # … or so many bytes of chunks, which cost nothing to speak of
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 def from_record(record: Record) -> Stored:
     chunks = record.chunks
-    return Stored(chunks, record.footer.packs, record.trusted, int(record.footer.raw_bytes * CONSOLIDATE))
+    return Stored(chunks, record.footer.packs, record.trusted, max(CONSOLIDATE_MIN, int(record.footer.raw_bytes * CONSOLIDATE)))
 
 
 def from_journals(journals: list[list[JournalPack]]) -> tuple[Stored, IdTable]:

@@ -171,7 +171,7 @@ class _Engine:
         self._packer.flush()
         self._uploads.finish()
         progress.end("compress")
-        problems = [p for p in shared.problems if p.kind != "mount"]
+        problems = sorted((p for p in shared.problems if p.kind != "mount"), key=lambda p: p.kind == "special")
         used = [*job.scope.excludes, *(excludes.DEFAULTS if job.scope.default_excludes else ())]
         users, groups = owner_names(collector.users, collector.groups)
         kinds = ["directory" if os.path.isdir(root) else "file" for root in roots]

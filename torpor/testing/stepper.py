@@ -1,4 +1,4 @@
-"""Several actors on one store, one operation at a time: who goes next is decided by the test, so every interleaving can be had, and had again.
+"""Several actors on one store, one operation at a time: the test decides who goes next, so it can have any interleaving, and have it again.
 
     stepper = Stepper()
     store = SteppedStore(MemoryStore(), stepper)

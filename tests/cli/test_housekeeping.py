@@ -1,0 +1,98 @@
+"""verify, rm, prune, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.door import POWERLESS, Cli
+
+
+@pytest.fixture
+def two(cli: Cli, workspace: Path) -> list[str]:
+    """Two snapshots; only the first has the weights."""
+    first = cli.json("snapshot", workspace)["snapshot_id"]
+    (workspace / "latest").unlink()
+    (workspace / "weights.bin").unlink()
+    return [first, cli.json("snapshot", workspace)["snapshot_id"]]
+
+
+@pytest.mark.parametrize(("flag", "depth"), [([], "sample"), (["--full"], "full"), (["--presence"], "presence")])
+def test_verify(cli: Cli, two: list[str], flag: list[str], depth: str) -> None:
+    one = cli.json("verify", two[0], *flag)
+    assert (one["depth"], [row["ok"] for row in one["snapshots"]]) == (depth, [True])
+    assert (one["snapshots"][0]["read_packs"] > 0) == (depth != "presence")
+    everything = cli.json("verify", "--all", *flag)
+    assert [row["snapshot_id"] for row in everything["snapshots"]] == two
+    shown = cli.json("show", two[0])["receipts"]
+    assert [receipt["depth"] for receipt in shown] == [depth, depth]
+    assert f"{two[0]} ok: 3 files" in cli.ok("verify", two[0], *flag).out
+
+
+def test_dry_runs_change_nothing(cli: Cli, two: list[str]) -> None:
+    before = cli.objects()
+    assert cli.json("rm", *two, "--dry-run")["would_remove"] == two
+    assert cli.json("prune", "--dry-run")["dry_run"] is True
+    cli.ok("prune", "--dry-run", "--grace", "0")
+    assert cli.objects() == before
+    cli.ok("rm", two[0], "--yes")
+    removed = cli.objects()
+    plan = cli.json("prune", "--dry-run", "--grace", "0")
+    assert (plan["marked"] > 0, plan["marked_bytes"] > 5 << 20) == (True, True)
+    assert cli.objects() == removed
+
+
+def test_remove_and_prune(cli: Cli, two: list[str], tmp_path: Path) -> None:
+    assert "Nobody is here to be asked" in cli.fails(2, "rm", two[0])["what"]
+    assert cli.json("rm", two[0], two[0][:-2], "--yes")["removed"] == [two[0]]
+    assert [row["snapshot_id"] for row in cli.json("snapshots")["snapshots"]] == [two[1]]
+    marked = cli.json("prune")
+    assert (marked["deleted"], marked["marked"] > 0) == (0, True)
+    assert cli.json("prune", "--grace", "1h")["waiting"] == marked["marked"]
+    assert cli.json("prune", "--grace", "24h")["deleted"] == 0
+    gone = cli.json("prune", "--grace", "0")
+    assert (gone["deleted"], gone["deleted_bytes"] > 5 << 20) == (marked["marked"], True)
+    assert cli.json("verify", "--all", "--full")["hurt"] == []
+    cli.json("restore", two[1], tmp_path / "back")
+
+
+def test_removal_is_no_rollback(cli: Cli, two: list[str], workspace: Path) -> None:
+    cli.ok("rm", "latest", "--yes")
+    assert [row["snapshot_id"] for row in cli.json("snapshots")["snapshots"]] == two[:1]
+    cli.json("snapshot", workspace)
+
+
+def test_doctor_before_and_after(cli: Cli, workspace: Path) -> None:
+    first = {check["name"]: check for check in cli.json("doctor")["checks"]}
+    assert first["repository"]["state"] == "warn"
+    assert not (cli.storage / "config.json").exists()
+    cli.json("snapshot", workspace)
+    found = {check["name"]: check for check in cli.json("doctor")["checks"]}
+    names = {"reachable", "writable", "readable", "list", "conditional put", "clock", "throughput", "delete", "repository", "keys"}
+    names |= {"recovery key", "codecs", "space: home", "space: store", "space: temporary files", "open files", "versions"}
+    assert set(found) == names
+    assert {name for name, check in found.items() if check["state"] != "ok"} <= {"recovery key", "space: home", "space: store"}
+    assert found["recovery key"]["state"] == "warn"
+    assert "keys confirm" in found["recovery key"]["remedy"]
+    assert found["throughput"]["figures"]["up_mb_per_s"] > 1
+    assert not [name for name in cli.objects() if name.startswith("doctor/")]
+    cli.json("keys", "confirm", typed=cli.json("keys", "show")["recovery_key"] + "\n")
+    assert "ok    recovery key: confirmed" in cli.ok("doctor").out
+
+
+def test_doctor_fails(cli: Cli, workspace: Path, tmp_path: Path) -> None:
+    cli.json("snapshot", workspace)
+    stranger = Cli(tmp_path / "stranger", cli.storage)
+    error = stranger.fails(1, "doctor")
+    assert [check["name"] for check in error["checks"] if check["state"] == "fail"] == ["keys"]
+    (cli.storage / "doctor").chmod(0o500)
+    try:
+        done = cli.run("doctor", command=POWERLESS)
+    finally:
+        (cli.storage / "doctor").chmod(0o700)
+    assert done.code == 1
+    assert "FAIL  store:" in done.out
+    assert "ok    codecs:" in done.out
+    (cli.storage / "config.json").unlink()
+    assert {check["name"]: check["state"] for check in cli.fails(1, "doctor")["checks"]}["repository"] == "fail"
