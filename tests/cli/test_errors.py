@@ -171,7 +171,9 @@ def test_a_newer_format(cli: Cli, workspace: Path) -> None:
 @pytest.mark.parametrize("words", [["hibernate", "local:box"], ["wake", "latest"], ["demo"]])
 def test_what_is_not_installed(cli: Cli, module: str, line: str, words: list[str]) -> None:
     hidden = f"import sys\nsys.modules[{module!r}] = None"
-    others = "" if module == "flows" else "\nimport types\nsys.modules['flows'] = types.ModuleType('flows')\nsys.modules['flows'].__spec__ = 1"
+    others = (
+        "" if module == "flows" else "\nimport types\nsys.modules['flows'] = types.ModuleType('flows')\nsys.modules['flows'].__spec__ = 1"
+    )
     error = cli.fails(24, *words, command=patched(hidden + others))
     assert line in error["remedy"]
 

@@ -18,9 +18,9 @@ def say(**line):
 parameters = json.loads(sys.stdin.readline())
 """
 RESULT = {
-    "machine": "local:box", "snapshot": "20260101T000000000-01234567", "destroyed": True, "files": 3, "raw_bytes": 5000, "stored_bytes": 2000,
-    "new_bytes": 2000, "seconds": 1.5, "depth": "full", "receipt": "receipts/x.json", "notes": ["a note"], "fetched_bytes": 2000,
-    "usable_seconds": 0.5,
+    "machine": "local:box", "snapshot": "20260101T000000000-01234567", "destroyed": True, "files": 3, "raw_bytes": 5000,
+    "stored_bytes": 2000, "new_bytes": 2000, "seconds": 1.5, "depth": "full", "receipt": "receipts/x.json", "notes": ["a note"],
+    "fetched_bytes": 2000, "usable_seconds": 0.5,
 }  # fmt: skip
 
 
@@ -36,7 +36,8 @@ def flows(cli: Cli, tmp_path: Path) -> Path:
 
 def test_parameters_events_and_a_result(cli: Cli, flows: Path, tmp_path: Path) -> None:
     flows.write_text(
-        HEAD + f"""
+        HEAD
+        + f"""
 open({str(tmp_path / "seen")!r}, "w").write(json.dumps([sys.argv[1:], parameters, os.environ["TORPOR_STORAGE"], os.environ["TORPOR_HOME"]]))
 print("prefect's own log", file=sys.stderr)
 say(event=dict(kind="stage", at=0.1, stage="scan", state="started", unit="files"))
@@ -84,7 +85,8 @@ def test_an_end_without_a_word(cli: Cli, flows: Path) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_passed_on(cli: Cli, flows: Path, tmp_path: Path, signum: signal.Signals) -> None:
     flows.write_text(
-        HEAD + f"""
+        HEAD
+        + f"""
 def stop(*_):
     say(failure=Interrupted("The flow was stopped.", safe="The machine still runs.").as_dict())
     os._exit(130)
@@ -102,7 +104,8 @@ threading.Event().wait(60)
 
 def test_a_second_interrupt_ends_the_flow_too(cli: Cli, flows: Path, tmp_path: Path) -> None:
     flows.write_text(
-        HEAD + f"""
+        HEAD
+        + f"""
 open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))
 signal.signal(signal.SIGTERM, lambda *_: open({str(tmp_path / "asked")!r}, "w").close())
 os.rename({str(tmp_path / "pid")!r}, {str(tmp_path / "running")!r})

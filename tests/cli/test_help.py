@@ -22,7 +22,7 @@ def test_help_of_each_command(cli: Cli, name: str, flag: str) -> None:
     assert f"Usage: torpor {name}" in shown
     assert commands.COMMANDS[name].help in shown
     for parameter in (*commands.load(name).PARAMETERS, *COMMON):
-        for word in (parameter.flags or (parameter.metavar,)):
+        for word in parameter.flags or (parameter.metavar,):
             assert word in done.out
         assert parameter.help in shown
     assert done.err == ""

@@ -90,7 +90,7 @@ def test_an_interrupted_restore_goes_on(cli: Cli, large: Path, tmp_path: Path) -
     cli.json("snapshot", large)
     slow = SLOW.replace("FileTransport.put", "FileTransport.get_into")
     process = cli.start("restore", "latest", tmp_path / "back", "--json", command=patched(slow))
-    until(lambda: (tmp_path / "back" / ".torpor-restore").exists(), "the mark of a restore")
+    until((tmp_path / "back" / ".torpor-restore").exists, "the mark of a restore")
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert (done.code, done.json["what"]) == (130, "The restore was interrupted."), done.err

@@ -34,7 +34,9 @@ def _slow(words: list[str]) -> Call | None:
     return calls[0] if calls else None
 
 
-WORDS = st.sampled_from(["", "a", "-", "x=y", "12", "007", "-5", "--", "é", "\udcff", "raw", "on", "--name", "-v", "-qv", "local:box", "latest"])
+WORDS = st.sampled_from(
+    ["", "a", "-", "x=y", "12", "007", "-5", "--", "é", "\udcff", "raw", "on", "--name", "-v", "-qv", "local:box", "latest"]
+)
 
 
 @st.composite
@@ -89,7 +91,9 @@ def test_ordinary_lines_are_read_without_typer(words: list[str]) -> None:
     assert _slow(words) == quick
 
 
-@pytest.mark.parametrize("words", [[], ["-h"], ["snapshot"], ["snapshot", "a", "--help"], ["nothing"], ["keys"], ["keys", "sho"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [[], ["-h"], ["snapshot"], ["snapshot", "a", "--help"], ["nothing"], ["keys"], ["keys", "sho"], ["--version"]]
+)
 def test_the_rest_is_left_to_typer(words: list[str]) -> None:
     assert _quick(words) is None
 

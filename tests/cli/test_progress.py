@@ -76,7 +76,9 @@ def test_the_recovery_key_is_shown_once_and_to_a_terminal_alone(cli: Cli, worksp
 
 
 def test_lines_where_there_is_no_terminal(cli: Cli, workspace: Path) -> None:
-    slow = patched(SLOW.format(0.2).replace("nap.wait", "progress(); nap.wait") + """
+    slow = patched(
+        SLOW.format(0.2).replace("nap.wait", "progress(); nap.wait")
+        + """
 import torpor.cli.progress as shown
 shown.FIRST_LINE = shown.EVERY = 0.01
 from torpor.events import Progress
@@ -87,7 +89,8 @@ def remember(self, *arguments):
 Progress.__init__ = remember
 def progress():
     known[-1].tick()
-""")
+"""
+    )
     lines = cli.run("snapshot", workspace, command=slow).err.splitlines()
     assert any("read " in line and "5.24 MB" in line for line in lines), lines
     for flags in (["-q"], ["--no-progress"]):
@@ -105,7 +108,9 @@ def test_details(cli: Cli, workspace: Path) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_the_terminal_clean(cli: Cli, workspace: Path, signum: signal.Signals) -> None:
     """Once the bars are there, the process interrupts itself."""
-    kill = SLOW.format(1.0) + f"""
+    kill = (
+        SLOW.format(1.0)
+        + f"""
 import os, signal
 import torpor.cli.progress
 from torpor.cli import bars
@@ -116,6 +121,7 @@ def once(self, *arguments):
     os.kill(os.getpid(), signal.{signum.name})
 bars.Bars.show = once
 """
+    )
     code, _, shown = on_a_terminal(cli, "snapshot", workspace, command=patched(kill))
     assert code == 130, shown
     assert "The snapshot was interrupted." in shown

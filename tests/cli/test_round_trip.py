@@ -152,10 +152,20 @@ def test_a_machine(cli: Cli, workspace: Path) -> None:
     assert compare_trees(workspace, cli.home / "machines" / "box" / "workspace") == []
 
 
+def test_a_dry_run_makes_no_machine(cli: Cli, workspace: Path) -> None:
+    cli.json("snapshot", workspace)
+    assert "is missing" in cli.fails(19, "restore", "latest", "local:box", "--dry-run")["what"]
+    assert not (cli.home / "machines").exists()
+    cli.json("restore", "latest", "local:box")
+    assert cli.json("restore", "latest", "local:box", "--replace", "--dry-run")["written_files"] == 0
+
+
 def test_excludes_codec_and_labels(cli: Cli, workspace: Path) -> None:
     (workspace / "__pycache__").mkdir()
     (workspace / "__pycache__" / "x.pyc").write_text("x")
-    taken = cli.json("snapshot", workspace, "--exclude", "*.sh", "--exclude", "weights.*", "--codec", "lz4", "--label", "a=1", "--label", "b=2=3")
+    taken = cli.json(
+        "snapshot", workspace, "--exclude", "*.sh", "--exclude", "weights.*", "--codec", "lz4", "--label", "a=1", "--label", "b=2=3"
+    )
     assert taken["files"] == 1
     assert set(taken["codecs"]) == {"lz4"}
     assert cli.json("show", "latest")["private"]["labels"] == {"a": "1", "b": "2=3"}

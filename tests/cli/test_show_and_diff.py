@@ -13,7 +13,13 @@ def test_show(cli: Cli, workspace: Path) -> None:
     shown = cli.json("show", taken["snapshot_id"][:20])
     same = ("files", "raw_bytes", "stored_bytes", "new_bytes", "ratio", "lineage", "generation", "codecs", "snapshot_id")
     assert {key: shown[key] for key in same} == {key: taken[key] for key in same}
-    assert shown["private"] | {"rental": ""} == {"name": "my name", "machine": "", "rental": "", "roots": [str(workspace)], "labels": {"a": "b"}}
+    assert shown["private"] | {"rental": ""} == {
+        "name": "my name",
+        "machine": "",
+        "rental": "",
+        "roots": [str(workspace)],
+        "labels": {"a": "b"},
+    }
     assert (shown["roots"], shown["receipts"], shown["problem_files"]) == ([str(workspace)], [], [])
     assert "keyring" not in shown
     text = cli.ok("show", "latest").out

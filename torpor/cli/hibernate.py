@@ -20,7 +20,7 @@ PARAMETERS = (
     option("--name", "TEXT", "A name for the snapshot."),
     option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
     option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
-    flag("--no-default-excludes", "Keep package caches and __pycache__ too."),
+    flag("--no-default-excludes", "Keep caches of packages and of compiled code too."),
     choice("--codec", ("auto", "zstd", "lz4", "raw"), "How to compress; auto chooses by content."),
     option("--memory", "SIZE", "How much memory the engine may use at most: 512M unless told."),
 )

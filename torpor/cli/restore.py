@@ -50,7 +50,7 @@ def run(
     )  # fmt: skip
     repository = session.repository()
     found = catalogue.resolve(repository, snapshot)
-    place = places.of_target(repository.home, target or os.curdir)
+    place = places.of_target(repository.home, target or os.curdir, create=not dry_run)
     with session.listener() as listen:
         result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, listen)
     _report(session, result, dry_run)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from torpor.cli import commands, stop
@@ -133,7 +134,8 @@ def main(words: Sequence[str]) -> int:
     """Parse and run a command line. Installs the handlers of Ctrl-C and SIGTERM."""
     stop.install()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="backslashreplace")
     call = None
     try:
         if "_TORPOR_COMPLETE" not in os.environ:

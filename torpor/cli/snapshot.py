@@ -19,7 +19,7 @@ PARAMETERS = (
     option("--name", "TEXT", "A name for people."),
     option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
     option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
-    flag("--no-default-excludes", "Keep package caches and __pycache__ too."),
+    flag("--no-default-excludes", "Keep caches of packages and of compiled code too."),
     flag("--across-file-systems", "Enter other file systems that are mounted below."),
     choice("--codec", ("auto", "zstd", "lz4", "raw"), "How to compress; auto chooses by content."),
     number("--level", "Level of the codec; 0 is its own."),

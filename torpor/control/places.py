@@ -51,9 +51,10 @@ def of_machine(home: Home, address: str, *, own_process: bool = True) -> Place:
     return Place(host, access.roots, access.state, machine.address, machine)
 
 
-def of_target(home: Home, target: str) -> Place:
-    """Where a restore goes: a path of this computer, or a machine, which is made if it is not there."""
+def of_target(home: Home, target: str, *, create: bool = True) -> Place:
+    """Where a restore goes: a path of this computer, or a machine, which with `create` is made if it is not there."""
     if is_machine(target):
-        open_machine(target, home.machines).create()
+        if create:
+            open_machine(target, home.machines).create()
         return of_machine(home, target, own_process=False)
     return Place(InProcess(), [os.path.abspath(os.fsencode(target))], home.host_state)

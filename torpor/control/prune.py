@@ -65,7 +65,13 @@ def needed(repository: Repository) -> Needed:
             remedy=f"Look at it; if it is worthless, remove it with `torpor rm {name} --damaged`, then prune.",
         )
     for snapshot in snapshots:
-        _keep(out, snapshot.manifest.index.name, heads.head_of(repository, snapshot.manifest))
+        try:
+            head = heads.head_of(repository, snapshot.manifest)
+        except Missing:
+            if repository.store.head(names.manifest(snapshot.id)) is not None:
+                raise
+            continue  # removed while we looked, and another prune was quicker
+        _keep(out, snapshot.manifest.index.name, head)
     return out
 
 
