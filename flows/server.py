@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import http.client
 import importlib.metadata
+import importlib.util
 import json
 import os
 import signal
@@ -36,6 +37,8 @@ ATTEMPTS = 3  # ports to try: another process may take one between our look and 
 @contextmanager
 def running(home: Path) -> Iterator[str]:
     """The API's URL; the environment of this process and of its children names it until the block ends. `home` is TORPOR_HOME."""
+    if importlib.util.find_spec("prefect") is None:
+        raise missing()
     chosen = os.environ.get("PREFECT_API_URL") or _of_profile()
     if chosen:
         yield chosen
@@ -97,10 +100,8 @@ def _environment() -> Iterator[None]:
 @contextmanager
 def _settings(url: str) -> Iterator[None]:
     """Where Prefect was imported before, it read the environment then."""
-    try:
-        from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
-    except ModuleNotFoundError as error:
-        raise missing() from error
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+
     with temporary_settings({PREFECT_API_URL: url, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
         yield
 
@@ -190,10 +191,7 @@ def _find(folder: Path) -> Server | None:
 
 def _start(folder: Path) -> Server:
     """Start a server and wait until it answers. Raises `HostFailed`."""
-    try:
-        version = importlib.metadata.version("prefect")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise missing() from error
+    version = importlib.metadata.version("prefect")
     migrated = folder / "migrated"
     ready = migrated.exists() and migrated.read_text(encoding="ascii") == version
     for _ in range(ATTEMPTS):
@@ -245,8 +243,8 @@ def _spawn(folder: Path, port: int, migrated: bool) -> subprocess.Popen[bytes]:
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> bool:
     """Import Prefect, which this process needs next, then wait until the server answers; False if it ended or takes too long."""
     until = time.monotonic() + WAIT
-    with contextlib.suppress(ModuleNotFoundError):
-        import prefect.flows  # noqa: F401
+    import prefect.flows  # noqa: F401
+
     while process.poll() is None and time.monotonic() < until:
         if answers(server.url):
             return True

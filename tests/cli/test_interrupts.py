@@ -68,7 +68,6 @@ def test_an_interrupted_snapshot_goes_on(cli: Cli, large: Path, tmp_path: Path, 
 
     again = cli.ok("snapshot", large)
     assert "there already" in again.out
-    assert "there already 0 B" not in again.out
     taken = cli.json("snapshots")["snapshots"][0]
     assert taken["new_bytes"] < 84 * MIB - kept
     cli.json("restore", "latest", tmp_path / "back")

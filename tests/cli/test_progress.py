@@ -92,7 +92,8 @@ def progress():
 """
     )
     lines = cli.run("snapshot", workspace, command=slow).err.splitlines()
-    assert any("read " in line and "5.24 MB" in line for line in lines), lines
+    assert any(line.startswith(("read ", "compress ", "upload ")) and "5.24 MB" in line for line in lines), lines
+    assert "" not in lines
     for flags in (["-q"], ["--no-progress"]):
         quiet = cli.run("snapshot", workspace, "--rescan", *flags, command=slow)
         assert quiet.code == 0

@@ -61,9 +61,9 @@ def main() -> None:
     def transfer(grant: Grant) -> Transfer:
         return CrashTransfer(Transfer(grant), point=point)
 
-    for module in (torpor.hibernate.run, torpor.wake.run):
-        module.Transfer = transfer  # type: ignore[misc,assignment]
-    torpor.hibernate.packer.PACK_TARGET = PACK
+    setattr(torpor.hibernate.run, "Transfer", transfer)  # noqa: B010 - mypy knows that it is a class
+    setattr(torpor.wake.run, "Transfer", transfer)  # noqa: B010
+    setattr(torpor.hibernate.packer, "PACK_TARGET", PACK)  # noqa: B010
     count(point, Journal, "pack")
     count(point, RecordWriter, "finish")
     count(point, Kept, "seen")

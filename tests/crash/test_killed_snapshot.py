@@ -14,6 +14,7 @@ from tests.engine.lab import Lab, let_age, same, write
 from torpor.clock import FakeClock
 from torpor.control import catalogue, heads, prune
 from torpor.format import names
+from torpor.format.index import Pack
 from torpor.testing import nasty
 from torpor.testing.samples import noise
 from torpor.workspace import journal
@@ -93,7 +94,7 @@ def _finish(lab: Lab, base: Base, tmp_path: Path, kept: dict[str, int]) -> None:
     same(base.root, tmp_path / "after-prune")
 
 
-def _packs(lab: Lab, snapshot: str) -> list[heads.Pack]:
+def _packs(lab: Lab, snapshot: str) -> list[Pack]:
     return heads.head_of(lab.repository, catalogue.load(lab.repository, snapshot).manifest).packs
 
 
@@ -113,17 +114,23 @@ def test_killed_once(base: Base, tmp_path: Path, number: int) -> None:
         same(base.root, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("first", "second"), [(0.4, 0.4), (0.5, 1.0), (0.9, 0.5), (1.0, 0.3), (1.0, 1.0)])
+def _moment(log: list[str], part: float) -> int:
+    """The operation at this part of the packs that reach the journal; 1.0: the commit."""
+    packs = [number for number, line in enumerate(log, 1) if line == "pack"]
+    return _commit(log) if part == 1.0 or not packs else packs[int(len(packs) * part)]
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.5, 0.5), (0.5, 1.0), (0.9, 0.5), (1.0, 0.3), (1.0, 1.0)])
 def test_killed_twice(base: Base, tmp_path: Path, first: float, second: float) -> None:
     """Also when an attempt was done but for its commit (1.0): what those before it had sent still counts."""
     shutil.copytree(base.lab, tmp_path / "lab")
-    run(tmp_path / "lab", "take", int(_commit(base.log) * first), root=str(base.root))
+    run(tmp_path / "lab", "take", _moment(base.log, first), root=str(base.root))
     lab = open_lab(tmp_path / "lab")
     kept = _journaled(lab)
     assert kept
     shutil.copytree(tmp_path / "lab", tmp_path / "counted")
     log = run(tmp_path / "counted", "take", root=str(base.root))
-    run(tmp_path / "lab", "take", int(_commit(log) * second), root=str(base.root))
+    run(tmp_path / "lab", "take", _moment(log, second), root=str(base.root))
     assert lab.check_all() == [base.first]
     kept |= _journaled(lab)
     _finish(lab, base, tmp_path, kept)

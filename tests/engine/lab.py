@@ -75,12 +75,13 @@ class Lab:
         snapshot: str = "latest",
         machine: str = "b",
         repository: Repository | None = None,
+        listen: Listener = ignore,
         **options: Any,
     ) -> RestoreResult:
         repo = repository or self.repository
         where = None if target is None else os.fsencode(target)
         found = catalogue.resolve(repo, snapshot)
-        return restores.restore(repo, self.host, found, where, self.state(machine), restores.Options(**options), ignore)
+        return restores.restore(repo, self.host, found, where, self.state(machine), restores.Options(**options), listen)
 
     def verify(self, snapshot: str = "latest", depth: Depth = "full") -> Verified:
         return receipts.verify(self.repository, catalogue.resolve(self.repository, snapshot), depth, ignore)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.alterations import Act, each
 from tests.engine.lab import Lab, let_age, same, write
 from torpor.control.snapshots import Taken
 from torpor.testing import nasty
@@ -238,16 +239,15 @@ def test_links_that_come_and_go(lab: Lab, root: Path, tmp_path: Path) -> None:
     """The first name of an inode, which is read, is another one in each snapshot."""
     write(root / "m", noise(2 * MIB))
     lab.take(root)
-    for number, step in enumerate(
-        [
-            lambda: os.link(root / "m", root / "z"),
-            lambda: os.link(root / "m", root / "a"),
-            (root / "m").unlink,
-            (root / "a").unlink,
-            lambda: (shutil.copy2(root / "z", root / "b"), (root / "z").unlink()),
-        ]
-    ):
-        step()
+    steps: list[Act] = [
+        lambda p: os.link(p / "m", p / "z"),
+        lambda p: os.link(p / "m", p / "a"),
+        lambda p: (p / "m").unlink(),
+        lambda p: (p / "a").unlink(),
+        each(lambda p: shutil.copy2(p / "z", p / "b"), lambda p: (p / "z").unlink()),
+    ]
+    for number, step in enumerate(steps):
+        step(root)
         assert stored(lab.take(root)) == 0
         lab.restore(tmp_path / f"{number}")
         same(root, tmp_path / f"{number}")

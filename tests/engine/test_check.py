@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.alterations import instead
 from tests.engine.lab import Lab, let_age, write
 from torpor.control import destroy
 from torpor.errors import NotFound
@@ -71,7 +72,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link leads elsewhere": (lambda p: replace(p / "link", lambda q: q.symlink_to("large")), "changed: {}/link"),
     "a link became a file": (lambda p: replace(p / "link", lambda q: q.write_text("small")), "changed: {}/link"),
     "a hard link became another file": (lambda p: replace(p / "twin", lambda q: q.write_text("other")), "changed: {}/twin"),
-    "a file became a fifo": (lambda p: [(p / "void").unlink(), os.mkfifo(p / "void")], "gone: {}/void"),
+    "a file became a fifo": (instead("void", os.mkfifo), "gone: {}/void"),
     "permissions": (lambda p: (p / "small").chmod(0o600), "changed: {}/small"),
     "an attribute": (lambda p: os.setxattr(p / "large", "user.x", b"1"), "changed: {}/large"),
     "a folder's permissions": (lambda p: (p / "folder").chmod(0o700), "changed: {}/folder"),

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.engine.alterations import Act, instead, link_to, poke
 from torpor.testing import nasty
 from torpor.testing.compare import compare_trees
 
-
-def poke(path: Path, offset: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
-PLANTS: dict[str, tuple[Callable[[Path], object], str]] = {
+PLANTS: dict[str, tuple[Act, str]] = {
     "a byte": (lambda p: poke(p / "large", 1_500_000, b"\xff"), "large: other bytes"),
     "one byte more": (lambda p: poke(p / "small", 14, b"x"), "small: size"),
     "permissions": (lambda p: (p / "small").chmod(0o600), "small: permissions"),
     "an mtime by a nanosecond": (lambda p: os.utime(p / "large", ns=(0, nasty.OLD + 1)), "large: mtime"),
     "a link's mtime": (lambda p: os.utime(p / "link", ns=(0, 5), follow_symlinks=False), "link: mtime"),
     "a folder's mtime": (lambda p: os.utime(p / "folder", ns=(0, 5)), "folder: mtime"),
-    "a target": (lambda p: [(p / "link").unlink(), (p / "link").symlink_to("small2")], "link: leads to"),
-    "a link broken": (lambda p: [(p / "twin").unlink(), shutil.copy2(p / "small", p / "twin")], "twin: shares its inode"),
-    "a link made": (lambda p: [(p / "small2").unlink(), os.link(p / "small", p / "small2")], "small2: shares its inode"),
+    "a target": (instead("link", lambda p: p.symlink_to("small2")), "link: leads to"),
+    "a link broken": (instead("twin", lambda p: shutil.copy2(p.parent / "small", p)), "twin: shares its inode"),
+    "a link made": (instead("small2", link_to("small")), "small2: shares its inode"),
     "a hole filled": (lambda p: poke(p / "holes", 8192, bytes(4096)), "holes: data at"),
     "an attribute": (lambda p: os.setxattr(p / "small", "user.x", b"2"), "small: attribute user.x"),
     "a folder's attribute": (lambda p: os.setxattr(p / "folder", "user.y", b""), "folder: attribute user.y"),
     "an ACL": (lambda p: os.setxattr(p / "small", *nasty.acl(user=7)), "small: attribute system.posix_acl_access"),
     "a new file": (lambda p: (p / "folder" / "new").touch(), "folder/new: only in the second"),
     "a lost file": (lambda p: (p / "folder" / "inside").unlink(), "folder/inside: only in the first"),
-    "another type": (lambda p: [(p / "small").unlink(), (p / "small").mkdir()], "small: -rw-r--r-- and drwxr-xr-x"),
+    "another type": (instead("small", Path.mkdir), "small: -rw-r--r-- and drwxr-xr-x"),
 }
 
 

@@ -197,9 +197,9 @@ def test_any_bit_of_the_configuration(vault: Vault) -> None:
     for at in range(len(vault.data("config.json"))):
         for mask in (0x01, 0x80):
             vault.flip("config.json", at, mask)
-            for home, environment in {"home": {}, "empty": {}, "new": {"TORPOR_RECOVERY_KEY": key}}.items():
+            for home, known in {"home": "", "empty": "", "new": key}.items():
                 with pytest.raises((Damaged, Malformed)) as caught:
-                    vault.lab.open(home, **environment)
+                    vault.lab.open(home, TORPOR_RECOVERY_KEY=known)
                 assert "config.json" in caught.value.what
 
 

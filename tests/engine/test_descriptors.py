@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.lab import Lab, write
-from torpor.control import catalogue, restores
 from torpor.errors import Interrupted, TorporError
-from torpor.events import Event, ignore
+from torpor.events import Event
 from torpor.testing import nasty
 from torpor.testing.samples import noise
 
@@ -46,11 +45,12 @@ def fail_at(stage: str) -> Callable[[Event], None]:
     return listen
 
 
-@pytest.fixture
-def filled(root: Path) -> Path:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("filled")
     nasty.make(root / "in", ["names", "hardlinks", "holes"])
-    for number in range(4):
-        write(root / f"{number}", noise(30 * MIB, number))
+    for number in range(3):
+        write(root / f"{number}", noise(14 * MIB, number))
     return root
 
 
@@ -72,12 +72,8 @@ def test_restores(lab: Lab, filled: Path, tmp_path: Path, stage: str, how: Calla
     lab.take(filled)
     before = held()
 
-    def restore(listen: Callable[[Event], None]) -> None:
-        found = catalogue.resolve(lab.repository, "latest")
-        restores.restore(lab.repository, lab.host, found, os.fsencode(tmp_path / "out"), lab.state("b"), restores.Options(), listen)
-
     with pytest.raises(TorporError):
-        restore(how(stage))
+        lab.restore(tmp_path / "out", listen=how(stage))
     assert held() == before
-    restore(ignore)
+    lab.restore(tmp_path / "out")
     assert held() == before

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.lab import Lab, same, write
-from torpor.control import restores
-from torpor.errors import TargetNotEmpty, UsageError
-from torpor.events import ignore
+from torpor.errors import NoSpace, TargetNotEmpty, UsageError
+from torpor.events import Event
 from torpor.testing import nasty
 from torpor.testing.compare import compare_trees
 from torpor.testing.samples import noise
@@ -211,8 +210,6 @@ if os.geteuid() == 0:
     @pytest.mark.parametrize("options", ["size=64m,nr_inodes=20", "size=64m"])
     def test_a_disk_that_fills_up(lab: Lab, root: Path, tmp_path: Path, options: str) -> None:
         """Bytes, or names, run out in the middle: said as what it is, and the same command goes on once there is room."""
-        from torpor.errors import NoSpace
-
         for number in range(40):
             write(root / f"{number}", noise(MIB + number))
         lab.take(root)
@@ -220,24 +217,16 @@ if os.geteuid() == 0:
         with mounted(tmp_path / "small", options):
             ballast = tmp_path / "small" / "ballast"
 
-            def fill(event: object) -> None:
-                if "inodes" not in options and getattr(event, "stage", "") == "download" and not ballast.exists():
+            def fill(event: Event) -> None:
+                if "inodes" not in options and event.stage == "download" and not ballast.exists():
                     ballast.write_bytes(bytes(50 * MIB))
 
             with pytest.raises(NoSpace):
-                restores.restore(
-                    lab.repository, lab.host, _latest(lab), os.fsencode(tmp_path / "small/out"), lab.state("b"), restores.Options(), fill
-                )
+                lab.restore(tmp_path / "small/out", listen=fill)
             ballast.unlink(missing_ok=True)
             subprocess.run(["mount", "-o", "remount,size=128m,nr_inodes=1000", tmp_path / "small"], check=True)
             lab.restore(tmp_path / "small/out")
             same(root, tmp_path / "small/out")
-
-
-def _latest(lab: Lab) -> str:
-    from torpor.control import catalogue
-
-    return catalogue.resolve(lab.repository, "latest")
 
 
 def test_each_root_needs_room_where_it_goes(lab: Lab, root: Path, tmp_path: Path) -> None:
@@ -330,4 +319,3 @@ def test_a_pattern_that_does_not_parse(lab: Lab, root: Path) -> None:
     with pytest.raises(UsageError, match="torporignore in sub"):
         lab.take(root)
     assert lab.objects("snapshots/") == {}
-    assert ignore is not None

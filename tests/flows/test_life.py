@@ -9,7 +9,7 @@ import pytest
 
 from flows.hibernate import hibernate
 from flows.wake import wake
-from tests.flows.field import Field, flow_run, newest
+from tests.flows.field import Field, flow_run, newest, until
 from torpor.control import catalogue, receipts
 from torpor.errors import DestroyRefused, NotFound, TargetNotEmpty
 from torpor.testing import nasty
@@ -79,7 +79,7 @@ def test_without_a_confirmed_key_nothing_is_even_begun(field: Field, original: P
     assert seen.state == "Failed"
     assert "The machine was left running." in seen.message
     assert "torpor keys confirm" in seen.message
-    assert any("local:unconfirmed is running" in line for line in seen.logs)
+    until(lambda: any("local:unconfirmed is running" in line for line in newest("hibernate local:unconfirmed").logs), "the hook's line")
 
 
 def test_a_machine_that_stays(field: Field, original: Path) -> None:

@@ -18,12 +18,15 @@ from tasks import machine as machines
 from tasks import snapshot as snapshots
 from tasks import stages, verify
 from tasks.watch import StageState, watching
-from tests.flows.field import Field, flow_run, newest
+from tests.flows.field import Field, flow_run
 from torpor.control import places, receipts
 from torpor.control.destroy import Acceptance
+from torpor.control.repository import open_repository
 from torpor.control.snapshots import Options
 from torpor.errors import Damaged, DestroyRefused, SourceChanged
 from torpor.events import Event
+from torpor.settings import load
+from torpor.testing.compare import compare_trees
 
 pytestmark = pytest.mark.usefixtures("api")
 
@@ -106,16 +109,15 @@ def test_ignored_changes_do_not_count(field: Field, original: Path) -> None:
 
 
 @flow(task_runner=steps.THREADS)
-async def hibernate_over_a_bad_disk(field: Field, address: str) -> None:
+async def hibernate_over_a_bad_disk(address: str, store: str) -> None:
     """The steps of `hibernate`, with a byte of a pack turned over between upload and verification."""
-    repository = field.repository()
+    repository = open_repository(load(), create=True)
     place = places.of_machine(repository.home, address)
     scope, accept = place.scope(), Acceptance()
     async with steps.session_on(repository, place) as session:
         watching = steps.follow(session, stages.OF_SNAPSHOT)
         taken = await steps.job(session, snapshots.snapshot.submit(session, scope, Options(compare=True)), watching)
-        pack = next(name for name in field.objects("packs") if "/index-" not in name)
-        turn(field.store / pack)
+        turn(next(path for path in Path(store, "packs").rglob("*") if path.is_file() and "index-" not in path.name))
         check = await steps.done(snapshots.check.submit(session, scope, taken, accept))
         found = await steps.done(verify.prove.submit(session, scope, taken, check, "full", accept))
         assert found.receipt is not None
@@ -135,8 +137,10 @@ def turn(path: Path) -> None:
 def test_a_damaged_pack_is_found_and_the_machine_stays(field: Field, original: Path) -> None:
     box = field.machine("damaged", original)
     with pytest.raises(Damaged, match="are not what they should be: packs/"):
-        flow_run(hibernate_over_a_bad_disk(field, "local:damaged"))
+        flow_run(hibernate_over_a_bad_disk("local:damaged", str(field.store)))
     assert box.status().state == "running"
     assert field.objects("receipts") == []
-    flow_run(hibernate("local:damaged"))
+    again = flow_run(hibernate("local:damaged"))  # does not build on the damaged pack, though it is there with the right size
     assert box.status().state == "destroyed"
+    flow_run(wake(again["snapshot"], on="local:mended"))
+    assert compare_trees(original, field.machine("mended").workspace) == []

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FIRST_LINE, EVERY = 2.0, 5.0  # seconds until the first line, and between lines
 EVERY_VERBOSE = 1.0
 TICK = 0.1  # seconds between two looks of a terminal
+_ORDER = ("open", "plan", "scan", "compare", "read", "compress", "upload", "download", "decompress", "write", "finish", "verify")
 _BEFORE = ("scan", "plan", "compare", "open")  # stages that may run before the first byte is read
 _CLEAR = "\r\x1b[K"
 
@@ -53,8 +54,14 @@ class Stage:
         """Speed, and the time that is left if a total is known: of bytes only."""
         if self.unit == "files" or not self.done:
             return ""
-        left = (self.total - self.done) / self.speed if self.total and not self.ended else 0
+        known = self.total and not self.ended and 50 * self.done > self.total and self.at - self.began > 1
+        left = (self.total - self.done) / self.speed if known else 0
         return f"{amounts.size(self.speed)}/s" + (f", {amounts.seconds(left)} left" if left >= 1 else "")
+
+
+def _place(stage: Stage) -> int:
+    """Where a stage stands on a screen; one that nobody knows comes last."""
+    return _ORDER.index(stage.name) if stage.name in _ORDER else len(_ORDER)
 
 
 class Display:
@@ -100,9 +107,9 @@ class Display:
             self._thread.start()
         if event.kind == "stage":
             self._session.detail(f"{event.at:8.2f} s  {event.stage} {event.state}" + (f": {stage.amount()}" if event.done else ""))
-        elif self._lines and event.at >= self._next:
+        elif self._lines and event.at >= self._next and (line := self._line()):
             self._next = event.at + self._every
-            print(self._line(), file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def _line(self) -> str:
         """All stages that have begun, in one line."""
@@ -139,7 +146,7 @@ class Display:
 
         bars = Bars()
         while not self._closed.wait(TICK):
-            bars.show([*self._stages.values()], self._taken())
+            bars.show(sorted(self._stages.values(), key=_place), self._taken())
         bars.close()
 
     def close(self) -> None:

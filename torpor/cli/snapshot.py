@@ -129,7 +129,7 @@ def _summary(session: Session, taken: Taken, bad: int) -> None:
     there = max(0, manifest.stored_bytes - manifest.new_bytes)
     session.say(
         f"  read {amounts.count(result.read_files, 'file')} ({amounts.size(result.read_bytes)}); "
-        f"new in the store {amounts.size(manifest.new_bytes)}, there already {amounts.size(there)}"
+        f"new in the store {amounts.size(manifest.new_bytes)}" + (f", there already {amounts.size(there)}" if there else "")
     )
     for name, time in result.stages.items():
         session.detail(f"  {name}: {amounts.seconds(time)} over all threads")

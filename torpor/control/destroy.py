@@ -57,7 +57,8 @@ def final_check(
 def refused_problems(result: SnapshotResult, check: CheckResult, accept: Acceptance) -> list[str]:
     """Problem files and open files that nobody accepted to lose."""
     counted = [line for line in result.problem_paths if not line.startswith("special: ")]
-    untold = sum(count for kind, count in result.problems.items() if kind != "special") - len(counted)
+    lost = sum(count for kind, count in result.problems.items() if kind != "special")
+    untold = min(sum(result.problems.values()) - len(result.problem_paths), lost - len(counted))
     if untold > 0:  # a host lists so many and no more; only `all` accepts what nobody has seen
         counted.append(f"not listed: {untold} more files")
     lines = [*counted, *(f"open for writing: {line}" for line in check.open_files), *check.problems]

@@ -3,6 +3,7 @@
 keys/<repository>.json     private keys and recovery key, mode 600
 repositories.json          URL → repository id
 pins/<repository>.json     newest manifest seen of each lineage
+damaged/<repository>.json  packs that a verification found damaged
 host/                      state of this computer as a host (records, journals)
 machines/<name>/           local machines
 """
@@ -33,6 +34,9 @@ class Home:
 
     def pins(self, repository: str) -> Path:
         return self.path / "pins" / f"{repository}.json"
+
+    def damaged(self, repository: str) -> Path:
+        return self.path / "damaged" / f"{repository}.json"
 
     @property
     def repositories(self) -> Path:

@@ -12,7 +12,7 @@ import msgspec
 
 from torpor import __version__
 from torpor.clock import parse_rfc3339, rfc3339
-from torpor.control import catalogue, heads
+from torpor.control import catalogue, distrust, heads
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
 from torpor.control.repository import Repository
@@ -68,6 +68,7 @@ def verify(
         out.seconds = round(progress.elapsed(), 3)
         return out
     out.seconds = round(progress.elapsed(), 3)
+    distrust.learn(repository, out.damage, (name for name in read if PACKS + name not in out.damage))
     if not out.damage:
         _sign(repository, snapshot, out, read, host() if host is not None else None)
     else:
@@ -88,10 +89,10 @@ def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verifi
     except (Damaged, Malformed, NotFound) as error:
         out.damage[index_name] = error.what
         return []
-    info = repository.store.head(index_name)
-    if info is None or info.size != ref.size:
-        out.damage[index_name] = "it has another size than the manifest says"
     with spool:
+        info = repository.store.head(index_name)
+        if info is None or info.size != ref.size:
+            out.damage[index_name] = "it has another size than the manifest says"
         try:
             found = open_index(repository, spool, ref, data_keys(repository, snapshot.manifest.keyring), snapshot.id)
             for _ in found.checked_blocks():

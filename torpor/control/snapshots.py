@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from torpor.control import catalogue, claims, heads, marks, receipts
+from torpor.control import catalogue, claims, distrust, heads, marks, receipts
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import Commit
 from torpor.control.repository import Repository
@@ -140,16 +140,17 @@ def _still_there(repository: Repository, parents: list[Snapshot]) -> list[Snapsh
 def _allow(repository: Repository, base: _Base) -> None:
     """List the packs that the job may name: of its parents, and of its own dead attempts; present ones only.
 
-    Not those that a prune has marked: of a snapshot that was removed, say. The commit would refuse them.
+    Not those that a prune has marked: of a snapshot that was removed, say. The commit would refuse them. Nor damaged ones.
     """
-    marked = {name for mark in marks.load_all(repository) for name in mark.objects}
+    unfit = {name for mark in marks.load_all(repository) for name in mark.objects}
+    unfit |= {PACKS + name for name in distrust.packs(repository)}
     for parent in base.parents:
         try:
             head = heads.head_of(repository, parent.manifest)
         except (NotFound, Damaged, Malformed):
             continue  # its index is damaged: what it names is stored anew
         present = heads.present(repository, head.packs)
-        there = {name: size for name, size in present.items() if PACKS + name not in marked}
+        there = {name: size for name, size in present.items() if PACKS + name not in unfit}
         base.allowed |= there
         # What the host's record says of a pack is trusted only if that very snapshot's index was checked against the packs: another
         # one that names the same packs says nothing of what the record's index calls their chunks.
@@ -158,7 +159,7 @@ def _allow(repository: Repository, base: _Base) -> None:
     for snapshot in base.continues:
         for info in repository.store.list(f"{PACKS}{snapshot}/"):
             name = info.name[len(PACKS) :]
-            if names.is_pack(name) and info.name not in marked:
+            if names.is_pack(name) and info.name not in unfit:
                 base.allowed[name] = info.size
 
 

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from torpor.clock import SYSTEM, Clock, rfc3339
-from torpor.errors import MachineError, UsageError
+from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines.base import Access, Proof, Status
 from torpor.workspace.state import State
 
@@ -106,6 +106,10 @@ class LocalMachine:
         if known.get("state") == "destroyed" and known.get("rental") == proof.rental:
             self._clear()
             return self.status()
+        if known.get("state") != "running":
+            raise DestroyRefused(
+                f"{self.address} is not running, so there is nothing that a proof could be of.", safe="Nothing was changed."
+            )
         proof.check(self.address, known.get("rental", ""), self._clock)
         self._write(state="destroyed", rental=proof.rental, snapshot=proof.snapshot, destroyed=rfc3339(self._clock.now()))
         self._clear()

@@ -1,0 +1,180 @@
+"""prefect.yaml and deployments/: they parse, fit the flows, and run through a worker that was started elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.events.schemas.automations import AutomationCore
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.states import Cancelling
+
+from flows.hibernate import hibernate
+from tests.flows.field import MIB, Field, fill, flow_run, newest, until
+from torpor.testing.compare import compare_trees
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+EXAMPLES = {
+    "flows.hibernate.hibernate": {"machine": "local:x", "accept": ["a"], "ignore_changes": ["*.log"], "labels": {"a": "b"}},
+    "flows.wake.wake": {"snapshot": "latest", "on": "local:x"},
+}
+CHOICES = {
+    "flows.hibernate.hibernate": {"verify": ["sample", "full"], "codec": ["auto", "zstd", "lz4", "raw"]},
+    "flows.wake.wake": {"mode": ["new", "merge", "replace"], "owners": ["numbers", "names", "none"]},
+}
+
+
+def _flow(entrypoint: str) -> Flow[..., Any]:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
+    return flow
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
+def test_a_deployment_fits_its_flow(deployment: dict[str, Any]) -> None:
+    flow = _flow(deployment["entrypoint"])
+    flow.validate_parameters(EXAMPLES[deployment["entrypoint"]] | deployment["parameters"])
+    properties = flow.parameters.properties
+    assert all(one.get("description") for one in properties.values())  # the form's help
+    assert {name: properties[name]["enum"] for name in CHOICES[deployment["entrypoint"]]} == CHOICES[deployment["entrypoint"]]
+    assert deployment["description"]
+    assert deployment["work_pool"]["name"] == "control"
+    assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+
+
+def test_hooks_are_named_as_workers_call_them() -> None:
+    for deployment in DEPLOYMENTS:
+        flow = _flow(deployment["entrypoint"])
+        for hook in [*flow.on_failure_hooks, *flow.on_crashed_hooks, *flow.on_cancellation_hooks]:
+            assert hook.__code__.co_varnames[: hook.__code__.co_argcount] == ("flow", "flow_run", "state")
+
+
+def test_automations_parse() -> None:
+    for automation in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]:
+        AutomationCore.model_validate(automation)
+
+
+def prefect(*arguments: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def deployed(api: str) -> str:
+    """Both deployments, from a checkout's root, as prefect.yaml says."""
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
+    prefect("work-pool", "create", "control", "--type", "process", folder=ROOT, environment=environment)
+    prefect("deploy", "--all", folder=ROOT, environment=environment)
+    return api
+
+
+def schedule(deployment: str, parameters: dict[str, Any]) -> UUID:
+    async def create() -> UUID:
+        async with get_client() as client:
+            found = await client.read_deployment_by_name(deployment)
+            return (await client.create_flow_run_from_deployment(found.id, parameters=parameters)).id
+
+    return asyncio.run(create())
+
+
+@pytest.fixture
+def worker(field: Field, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the pool, told nothing of this checkout and started away from it; it takes what is scheduled, and ends."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = dict(os.environ) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    environment.pop("PYTHONPATH", None)
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "control", "--run-once"]
+    made: list[subprocess.Popen[bytes]] = []
+
+    class Later:
+        """Started at its first use, when there is something to run."""
+
+        def __getattr__(self, name: str) -> Any:
+            if not made:
+                with open(tmp_path / "worker.log", "wb") as log:
+                    made.append(subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log))
+            return getattr(made[0], name)
+
+    later: Any = Later()
+    yield later
+    for process in made:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_worker_hibernates_and_wakes(field: Field, original: Path, worker: subprocess.Popen[bytes]) -> None:
+    box = field.machine("worked", original)
+    schedule("hibernate/machine", {"machine": "local:worked"})
+    assert worker.wait(90) == 0
+    seen = newest("hibernate local:worked")
+    assert (seen.state, box.status().state) == ("Completed", "destroyed")
+    assert {task.state_name for task in seen.tasks.values()} == {"Completed"}
+
+
+def engines() -> list[int]:
+    """Processes of this test run that serve jobs, whoever started them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                home = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if b"torpor.remote.serve" in command and os.environ["HOME"].encode() in home:
+                found.append(int(entry.name))
+    return found
+
+
+def told_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits for a process that is stopped."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(("SigPnd", "ShdPnd")) and int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return True
+    return False
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_cancelled_run_leaves_the_machine_and_no_engine(field: Field, tmp_path: Path, worker: subprocess.Popen[bytes]) -> None:
+    original = fill(tmp_path / "large", 32 * MIB)
+    box = field.machine("cancelled", original)
+    run = schedule("hibernate/machine", {"machine": "local:cancelled"})
+    assert worker.poll() is None
+    until(lambda: bool(field.objects("packs")), "the first pack")
+    (engine,) = engines()
+    os.kill(engine, signal.SIGSTOP)  # so that it is at work when the run is cancelled, however fast this computer is
+
+    async def cancel() -> None:
+        async with get_client() as client:
+            await client.set_flow_run_state(run, Cancelling())
+
+    asyncio.run(cancel())
+    until(lambda: told_to_end(engine), "SIGTERM for the engine")
+    os.kill(engine, signal.SIGCONT)
+    until(lambda: not engines(), "the engine's end")
+    assert worker.wait(90) == 0
+    seen = newest("hibernate local:cancelled")
+    assert seen.state == "Cancelled"
+    assert box.status().state == "running"
+    assert compare_trees(original, box.workspace) == []
+    assert field.objects("receipts") == []
+    until(lambda: any("local:cancelled is running" in line for line in newest("hibernate local:cancelled").logs), "the hook's line")
+
+    again = flow_run(hibernate("local:cancelled"))
+    assert again["destroyed"] is True
+    assert 0 < again["new_bytes"] < again["stored_bytes"]

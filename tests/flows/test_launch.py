@@ -1,0 +1,112 @@
+"""The protocol that the command line speaks with flows, and signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from flows import server
+from tests.flows.field import MIB, Field, fill
+from tests.flows.test_server import seed
+from torpor.events import Event
+from torpor.testing.compare import compare_trees
+
+
+class Launched:
+    """`python -m flows.launch`, its lines read one by one."""
+
+    def __init__(self, field: Field, flow: str, parameters: object, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.launch", flow, "--json-parameters", "-"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=field.environment | environment,
+        )  # fmt: skip
+        assert self.process.stdin is not None
+        self.process.stdin.write(parameters if isinstance(parameters, bytes) else json.dumps(parameters).encode())
+        self.process.stdin.close()
+        self.lines: list[dict[str, Any]] = []
+
+    def read(self, until: str = "") -> dict[str, Any]:
+        """Read on to the first event of this stage with bytes in it, or to the end; the last line is returned."""
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            line: dict[str, Any] = json.loads(text)
+            self.lines.append(line)
+            event = line.get("event", {})
+            if until and event.get("stage") == until and event.get("done"):
+                return line
+        self.process.stdout.close()
+        return self.lines[-1]
+
+    def end(self) -> int:
+        return self.process.wait(60)
+
+    @property
+    def stages(self) -> list[tuple[str, str]]:
+        return [(line["stage"]["name"], line["stage"]["state"]) for line in self.lines if "stage" in line]
+
+
+@pytest.mark.usefixtures("api")
+def test_events_stages_and_a_result(field: Field, original: Path) -> None:
+    field.machine("told", original)
+    run = Launched(field, "hibernate", {"machine": "local:told", "name": "as told"})
+    result = run.read()["result"]
+    assert run.end() == 0
+    assert result["destroyed"] is True
+    events = [msgspec.convert(line["event"], Event) for line in run.lines if "event" in line]
+    assert {event.stage for event in events} >= {"scan", "read", "compress", "upload", "verify"}
+    for name in ("scan", "compress", "upload", "check", "verify", "destroy"):
+        assert run.stages.index((name, "running")) < run.stages.index((name, "completed"))
+
+
+def test_it_brings_a_server_of_its_own(field: Field, original: Path, server_home: Path, api: str) -> None:
+    assert server.answers(api)
+    seed(server_home, field.home)
+    machine = field.machine("alone", original)
+    run = Launched(field, "hibernate", {"machine": "local:alone", "destroy_after": False}, PREFECT_API_URL="")
+    assert run.read()["result"]["machine"] == "local:alone"
+    assert run.end() == 0
+    assert not (field.home / "prefect" / "server.json").exists()
+    assert machine.status().state == "running"
+
+
+@pytest.mark.parametrize(
+    ("flow", "parameters", "code", "error"),
+    [
+        ("hibernate", b"no json", 2, "UsageError"),
+        ("hibernate", [1], 2, "UsageError"),
+        ("hibernate", {"machine": "local:x", "speed": 11}, 2, "UsageError"),
+        ("hibernate", {"machine": "local:x", "verify": "never"}, 2, "UsageError"),
+        ("hibernate", {"machine": "local:nowhere"}, 19, "MachineError"),
+        ("wake", {}, 10, "NotFound"),
+    ],
+)
+@pytest.mark.usefixtures("api")
+def test_failures_have_their_exit_codes(field: Field, flow: str, parameters: object, code: int, error: str) -> None:
+    run = Launched(field, flow, parameters)
+    failure = run.read()["failure"]
+    assert (run.end(), failure["exit_code"], failure["error"]) == (code, code, error)
+    assert failure["what"]
+
+
+@pytest.mark.parametrize(("signum", "stage"), [(signal.SIGTERM, "upload"), (signal.SIGINT, "verify")])
+@pytest.mark.usefixtures("api")
+def test_a_signal_stops_it_and_it_goes_on(field: Field, tmp_path: Path, signum: signal.Signals, stage: str) -> None:
+    original = fill(tmp_path / "large", 96 * MIB)
+    machine = field.machine("stopped", original)
+    run = Launched(field, "hibernate", {"machine": "local:stopped"})
+    run.read(until=stage)
+    run.process.send_signal(signum)
+    failure = run.read()["failure"]
+    assert (run.end(), failure["error"]) == (130, "Interrupted")
+    assert machine.status().state == "running"
+    assert compare_trees(original, machine.workspace) == []
+    again = Launched(field, "hibernate", {"machine": "local:stopped"})
+    assert again.read()["result"]["destroyed"] is True
+    assert again.end() == 0
