@@ -18,6 +18,7 @@ from tasks import verify as verifying
 from tasks.session import Session
 from torpor.control import destroy, places
 from torpor.control.destroy import LEFT_RUNNING, Acceptance
+from torpor.control.home import Home
 from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import open_repository
 from torpor.control.snapshots import Options, Taken
@@ -70,12 +71,14 @@ async def hibernate(
         rounds: How many snapshots to take, each of what changed during the one before, until nothing changes.
     """
     began = time.monotonic()
-    repository = await asyncio.to_thread(open_repository, load(storage=storage), create=True)
+    settings = load(storage=storage)
+    place = await asyncio.to_thread(places.of_machine, Home(settings.home), machine)
+    repository = await asyncio.to_thread(open_repository, settings, create=True)
     if destroy_after:
         destroy.require_recovery(repository)  # before the hours of work that would end there
-    place = await asyncio.to_thread(places.of_machine, repository.home, machine)
     scope = place.scope(excludes, default_excludes=default_excludes)
-    options = Options(name=name, machine=machine, labels=labels or {}, codec=codec, compare=destroy_after, memory=memory_mib * MIB)
+    compare = destroy_after or verify == "sample"  # what is not read back from storage was at least decoded and compared once
+    options = Options(name=name, machine=machine, labels=labels or {}, codec=codec, compare=compare, memory=memory_mib * MIB)
     accepted = Acceptance(accept=list(accept), ignore_changes=list(ignore_changes))
     async with steps.session_on(repository, place) as session:
         if destroy_after:

@@ -40,7 +40,6 @@ from torpor.format.version import NONE
 from torpor.jobs import Job, ProbeJob, ProbeResult, Result, Scope, SnapshotJob, SnapshotResult
 from torpor.remote.host import InProcess
 from torpor.settings import load
-from torpor.storage.base import PACKS
 from torpor.storage.local import LocalStore
 from torpor.storage.transfer import Transfer
 
@@ -80,9 +79,9 @@ class ByHand:
         writer = names.writer(job.snapshot, job.attempt)
         sealed = crypto.box_seal(job.keys.box, self.data_key, crypto.data_key_info(job.repository, writer))
         return SnapshotResult(
-            snapshot=job.snapshot, rental="1" * 32, index=ref, keys={writer: sealed}, files=0, directories=0, links=0, entries=0, raw_bytes=0,
-            stored_bytes=0, new_bytes=0, packs=1, chunks=0, codecs={}, problems={}, problem_paths=[], stages={"read": 0.5}, seconds=1.0,
-            compared=True, read_files=0, read_bytes=0, versions={"torpor": __version__},
+            snapshot=job.snapshot, rental="1" * 32, index=ref, keys={writer: sealed}, files=0, directories=0, links=0, entries=0,
+            raw_bytes=0, stored_bytes=0, new_bytes=0, packs=1, chunks=0, codecs={}, problems={}, problem_paths=[], stages={"read": 0.5},
+            seconds=1.0, compared=True, read_files=0, read_bytes=0, versions={"torpor": __version__},
         )  # fmt: skip
 
     def chunk(self, raw: bytes, codec: str, hint: Hint = NO_HINT) -> int:
@@ -105,7 +104,7 @@ class ByHand:
         places = {
             "two": self.chunk(two, "planes", Hint(2, 1)), "four": self.chunk(four, "planes", Hint(4, 3)), "text": self.chunk(text, "lz4"),
             "noise": self.chunk(noise, "raw"), "later": self.chunk(later, "zstd", Hint(level=19)), "head": self.chunk(head, "raw"),
-            "bundle": self.chunk((small + other) * 1 + bytes(500), "zstd"), "hole": self.chunks.append_hole(1 << 20),
+            "bundle": self.chunk(small + other + bytes(500), "zstd"), "hole": self.chunks.append_hole(1 << 20),
         }  # fmt: skip
         key = self.job.keys.id_key
         first, second = EntryBlock(0), EntryBlock(5)
@@ -138,9 +137,9 @@ class ByHand:
         second.content[second.add(0, b"k-hard", entries.HARDLINK, 0o600, 1000, 1000, MTIME + len(b"e-small"), 0)] = 5
         second.content[second.add(0, b"l-link", entries.SYMLINK, 0o777, 1000, 1000, MTIME, 0)] = b"../\xff/nowhere"
         self.contents = {
-            b"hand/a-planes-2": two, b"hand/b-planes-4": four, b"hand/c-mixed": text + noise + later + text, b"hand/d-safetensors": head + noise,
-            b"hand/e-small": small, b"hand/f-torn": other, b"hand/h-sparse": bytes(1 << 20) + later, b"hand/i-hole": bytes(1 << 20),
-            b"hand/j-small-hole": tail,
+            b"hand/a-planes-2": two, b"hand/b-planes-4": four, b"hand/c-mixed": text + noise + later + text,
+            b"hand/d-safetensors": head + noise, b"hand/e-small": small, b"hand/f-torn": other,
+            b"hand/h-sparse": bytes(1 << 20) + later, b"hand/i-hole": bytes(1 << 20), b"hand/j-small-hole": tail,
         }  # fmt: skip
         return [first, second]
 
@@ -192,8 +191,8 @@ def fill(source: Path) -> None:
     (work / "large.txt").write_text("".join(f"{number} bottles of beer on the wall\n" for number in range(40_000)))
     for name, mode in {"a.txt": 0o640, "code.py": 0o755, "empty": 0o400}.items():
         (work / name).chmod(mode)
-    for name in (b"line\nbreak", b"\xff\xfe", "grün".encode(), b"z" * 255):
-        Path(os.fsdecode(os.path.join(os.fsencode(work), name))).write_bytes(name)
+    for odd in (b"line\nbreak", b"\xff\xfe", "grün".encode(), b"z" * 255):
+        (work / os.fsdecode(odd)).write_bytes(odd)
     os.link(work / "a.txt", work / "hard link")
     os.symlink("a.txt", work / "link")
     os.symlink("/nowhere/at/all", work / "dangling")

@@ -3,13 +3,13 @@
 
 Copy config.json, keys/, snapshots/ and packs/ of a repository into FOLDER with any tool; then, with Python 3.10 or later:
 
-    pip install cryptography backports.zstd    (from Python 3.14 on cryptography alone; `blake3` adds checks, few snapshots need `lz4`)
+    pip install cryptography backports.zstd    (Python 3.14: cryptography alone, 40 or later; blake3 adds checks; few snapshots need lz4)
     python unfreeze.py list FOLDER | show FOLDER SNAPSHOT [--files] | check FOLDER SNAPSHOT
     python unfreeze.py extract FOLDER SNAPSHOT TARGET [--no-owners] [--setuid]
 
 SNAPSHOT is an id, the unique start of one, or `latest`; TARGET must be new or empty. The recovery key (torpor1-...) is read from
 --recovery-key-file, else from TORPOR_RECOVERY_KEY, else from a prompt; it is left empty where the repository is not encrypted.
-Exit status: 0 done; 1 stopped, for the reason given; 2 wrong usage; 3 done, with warnings.
+Exit status: 0 done; 1 stopped, for the reason given, and the file that was being written is incomplete; 2 usage; 3 done, with warnings.
 """
 
 import argparse
@@ -58,7 +58,8 @@ class Reader(io.BytesIO):
         return struct.unpack("<" + layout, self.read(struct.calcsize("<" + layout)))
 
     def column(self, code: str, count: int) -> tuple[Any, ...]:
-        return struct.unpack(f"<{count}{code}", self.read(*self.unpack("I")))  # fails if the column has another length
+        need(self.unpack("I")[0] == struct.calcsize(f"<{count}{code}"), "the length of a column does not fit its rows")
+        return self.unpack(f"{count}{code}")
 
     def some(self, code: str, which: list[bool]) -> list[int]:
         values = iter(self.column(code, sum(which)))  # a column that only some rows have; 0 for the others
@@ -83,7 +84,7 @@ def hpke_open(box: x25519.X25519PrivateKey, sealed: bytes, info: bytes) -> bytes
     return AESGCM(key).decrypt(nonce[:12], sealed[32:], b"")
 
 
-def parse_recovery_key(text: str) -> bytes:
+def parse_recovery_key(text: str) -> bytes:  # §4
     crockford, base32 = "0123456789abcdefghjkmnpqrstvwxyz", "0123456789abcdefghijklmnopqrstuv"
     digits = re.sub(r"[\s-]", "", text).lower().translate(str.maketrans("oil", "011"))
     need(re.fullmatch(f"(t0rp0r1)?[{crockford}]{{36}}", digits), "the recovery key must be torpor1- and 36 letters and digits (no u)")
@@ -100,18 +101,19 @@ def unzstd(frame: bytes, size: int) -> bytes:
     return data
 
 
-def unplanes(coded: bytes, size: int) -> bytes:
+def unplanes(coded: bytes, size: int) -> bytes:  # §6, codec 3
     r = Reader(coded)
     layout, w, lead, tail, n, frame, zero = r.unpack("BBBBIII")
     sound = (layout, zero) == (1, 0) and w in (2, 4) and max(lead, tail) < w and n > 0 and 1 << 17 <= frame <= 1 << 22
     need(sound and lead + n * w + tail == size, "planes with an impossible head")
     modes, starts, body = r.unpack(f"{w}B"), range(0, n, frame), bytearray(n * w)
-    lengths, first, last = iter(r.unpack(f"{len(starts) * modes.count(1)}I")), r.read(lead), r.read(tail)
+    *lengths, first, last = r.unpack(f"{len(starts) * modes.count(1)}I{lead}s{tail}s")
     for k, mode in enumerate(modes):
         plane = b""
         for at in starts if mode else [0]:
             need(mode <= 1 and not any(r.read(-r.tell() % 16)), "a plane of an unknown kind, or a gap that is not zero")
-            plane += unzstd(r.read(next(lengths)), min(frame, n - at)) if mode else r.read(n)
+            (part,) = r.unpack(f"{lengths.pop(0) if mode else n}s")
+            plane += unzstd(part, min(frame, n - at)) if mode else part
         body[k::w] = plane
     need(not r.read(), "bytes after the last plane")
     ones = int.from_bytes((b"\1" + bytes(w - 1)) * (32768 // w), "little")
@@ -155,7 +157,7 @@ class Repository:
 
     def signed(self, name: str, context: str) -> Any:
         """The payload of signed JSON, once its signature is verified."""
-        frame = rb'\A\{"signed":(.*),"key":"([0-9a-f]{16})","signature":"([A-Za-z0-9+/]{86}==)"\}\n\Z'
+        frame = rb'\A\{"signed":(.*),"key":"([0-9a-f]{16})","signature":"([A-Za-z0-9+/]{85}[AQgw]==)"\}\n\Z'
         ((payload, key, signature),) = re.findall(frame, self.read(name), re.DOTALL)
         need(key.decode() in self.signers, f"it is signed by key {key.decode()}, which is none of {', '.join(self.signers)}")
         message, value = f"{context}\0{self.id}\0".encode() + payload, json.loads(payload)
@@ -163,20 +165,20 @@ class Repository:
         need(value["format"] == 1, f"it has format version {value['format']!r}; this program reads version 1 only")
         return value
 
-    def unbox(self, sealed: bytes, info: str) -> bytes:
+    def unbox(self, sealed: bytes, info: str, otherwise: bytes = b"") -> bytes:
         """What was sealed to the box key of any generation that is held."""
         for box in self.boxes:
             with suppress(InvalidTag, ValueError):
                 return hpke_open(box, sealed, info.encode())
-        raise ValueError("the recovery key that was given does not open it" if self.boxes else "the recovery key is needed")
+        need(otherwise, "the recovery key that was given does not open it" if self.boxes else "the recovery key is needed")
+        return otherwise
 
-    def manifest(self, snapshot: str) -> Any:
-        """With its private fields open, or empty without the key to them."""
+    def manifest(self, snapshot: str) -> Any:  # §8, with its private fields open, or empty without the key to them
         manifest = self.signed(f"snapshots/{snapshot}.json", "torpor manifest v1")
         need(manifest["snapshot"] == snapshot, "it is the manifest of another snapshot")
         private = b64decode(manifest["private"])
-        if any(len(b64decode(key)) != 32 for key in manifest["keyring"].values()):  # else nothing is sealed
-            private = self.unbox(private, f"torpor private v1\0{self.id}\0{snapshot}") if self.boxes else b"{}"
+        if any(len(key) != 44 for key in manifest["keyring"].values()):  # 44 characters are 32 bytes, a plain key; then nothing is sealed
+            private = self.unbox(private, f"torpor private v1\0{self.id}\0{snapshot}", b"{}")
         return manifest | {"private": json.loads(private)}
 
 
@@ -184,9 +186,8 @@ class Snapshot:
     """An opened index (§7): packs and chunk list in memory; entries come a section at a time; the last decoded chunks are kept."""
 
     def __init__(self, repo: Repository, manifest: Any) -> None:
-        self.repo, self.id, index, self.done = repo, manifest["snapshot"], manifest["index"], 0
+        self.repo, self.id, index, ring = repo, manifest["snapshot"], manifest["index"], manifest["keyring"].items()
         self.load, self.chunks, self.bound = lru_cache(maxsize=8)(self._load), list[Chunk](), bytes.fromhex(repo.id)
-        keyring = {writer: b64decode(key) for writer, key in manifest["keyring"].items()}
         self.id_key = hkdf(repo.root, f"torpor id v1\0{manifest['lineage']}") if blake3 and repo.root else None
         TOLD["not checked: BLAKE3 ids of chunks and small files (needs the package blake3 and the recovery key)"] += not self.id_key
         need(re.fullmatch(self.id + "/index-[0-9a-f]{8}", index["name"]), "the manifest gives its index an impossible name")
@@ -196,17 +197,20 @@ class Snapshot:
         need(whole.hexdigest() == index["sha256"], "it is not the index that the manifest names (SHA-256)")
         head = repo.read(self.name, 0, min(index["head_size"], 1 << 30))
         need(hashlib.sha256(head).hexdigest() == index["head_sha256"], "its head is not the one that the manifest names (SHA-256)")
-        self.keys = {w: k if len(k) == 32 else repo.unbox(k, f"torpor datakey v1\0{repo.id}\0{w}") for w, k in keyring.items()}
+        self.keys = {w: b64decode(k) if len(k) == 44 else repo.unbox(b64decode(k), f"torpor datakey v1\0{repo.id}\0{w}") for w, k in ring}
         self._read_head(Reader(head), len(head), index["size"])
         for rows, r in self.sections(2):
             self.chunks += map(Chunk, *(r.column(code, rows) for code in "IIIIIB"), r.strings([32] * rows))
-        for c in self.chunks:
+        ends = dict[int, int]()  # where the chunk before ends, by pack: those of one pack share no byte
+        for c in sorted(set(self.chunks), key=lambda c: (c.pack, c.offset)):
             hole = c.pack == NONE and c[1:] == (0, 0, 0, c.raw, 0, bytes(32)) and c.raw <= 1 << 30
-            inside = hole or (c.sealed > 16 and 64 <= c.offset <= self.packs[c.pack][1] - c.sealed and c.number < 65535)
-            need(inside and c.raw > 0 and (hole or c.raw <= 4 * MIB), "the index is not valid: a chunk is impossible")
+            inside = hole or (c.sealed > 16 and ends.get(c.pack, 64) <= c.offset <= self.packs[c.pack][1] - c.sealed and c.number < 65535)
+            need(inside and c.raw > 0 and (hole or c.raw <= 4 * MIB), "a chunk in the index is impossible")
+            ends[c.pack] = c.offset + c.sealed
         (meta,) = (json.load(r) for _, r in self.sections(1))
         self.roots = [(b64decode(root["name"]), ("directory", "file").index(root["kind"])) for root in meta["roots"]]
-        need(meta["snapshot"] == self.id and 0 < len(dict(self.roots)) == len(self.roots), "it is of another snapshot or root")
+        clean = all(re.fullmatch(rb"/|(/(?!\.\.?(/|\Z))[^/\0]+)+", b64decode(root["path"])) for root in meta["roots"])
+        need(clean and meta["snapshot"] == self.id and 0 < len(dict(self.roots)) == len(self.roots), "it is of another snapshot or root")
 
     def _read_head(self, r: Reader, size: int, end: int) -> None:
         magic, version, zero, length, sections, packs, names, zeros = r.unpack("8sHHIIIII")
@@ -214,8 +218,8 @@ class Snapshot:
         need(size == length == 32 + 24 * sections + 107 * packs + names and not zero and not zeros, "it has an impossible head")
         self.table, at = [r.unpack("B3xIIIQ") for _ in range(sections)], length
         for kind, rows, sealed, raw, offset in self.table:
-            sound = raw <= 64 * MIB and 1 <= rows <= 65536 if kind in (2, 3) else raw <= 16 * MIB and kind in (1, 4)
-            need(sound and offset == at, "it has an impossible section")
+            sound = raw <= 64 * MIB and 1 <= rows <= 65536 if kind in (2, 3) else raw <= 16 * MIB and (kind == 4 or (kind, rows) == (1, 1))
+            need(sound and offset == at and 16 < sealed <= 65 * MIB, "it has an impossible section")
             at += sealed
         names = [r.read(length).decode("ascii") for length in r.unpack(f"{packs}H")]
         self.packs = list(zip(names, r.unpack(f"{packs}Q"), *([r.read(32) for _ in names] for _ in range(2)), strict=True))
@@ -223,17 +227,16 @@ class Snapshot:
             sound = re.fullmatch(SNAPSHOT + r"/[0-9a-f]{8}-(0|[1-9][0-9]*)", name) and 64 < space <= 64 * MIB
             need(sound and name.rpartition("-")[0] in self.keys, f"{name!r} is no pack, or of a writer that is not in the keyring")
         need(len(set(names)) == packs and r.tell() + 33 * packs == length and at == end, "its parts do not add up")
+        need(sum(rows for kind, rows, *_ in self.table if kind == 2) <= end // 32 + (1 << 20), "it has too many chunks for its size")
 
-    def sections(self, kind: int) -> Iterator[tuple[int, Reader]]:
-        """Rows and bytes of each section of a kind."""
+    def sections(self, kind: int) -> Iterator[tuple[int, Reader]]:  # rows and bytes of each section of a kind
         key = AESGCM(hkdf(self.keys[self.writer], f"torpor index v1\0{self.writer}"))
         for number, (found, rows, sealed, raw, offset) in enumerate(self.table):
             if found == kind:
                 aad = b"torpor section v1\0" + self.bound + self.writer.encode() + struct.pack("<xIBII", number, kind, rows, raw)
                 yield rows, Reader(unzstd(key.decrypt(number.to_bytes(12, "big"), self.repo.read(self.name, offset, sealed), aad), raw))
 
-    def _read_entries(self, n: int, r: Reader) -> Iterator[Entry]:
-        """The columns of one section as entries; of columns that only some entries have, the others get 0 or nothing."""
+    def _read_entries(self, n: int, r: Reader) -> Iterator[Entry]:  # where a column is only for some, the others get 0 or nothing
         parents, names = r.column("I", n), r.strings(r.column("H", n))
         fixed = kinds, *_, flags, contents = [r.column(code, n) for code in "BHIIqQBB"]
         bundled, chunked = [content == BUNDLED for content in contents], [content == CHUNKED for content in contents]
@@ -246,8 +249,7 @@ class Snapshot:
         need(not r.read(), "bytes are left over")
         return map(self._check, map(Entry, parents, names, *fixed, *bundles, chunks, extents, targets, links, attributes))
 
-    def _check(self, e: Entry) -> Entry:
-        """What can be checked of an entry alone; its content and attributes in their final form."""
+    def _check(self, e: Entry) -> Entry:  # what can be checked of an entry alone; `chunks` and `attributes` get their final form
         sound = re.fullmatch(rb"(?!\.\.?\Z)[^/\0]{1,255}", e.name) and e.kind <= ABSENT and e.mode <= 0o7777 and e.flags <= 7
         sound = sound and (e.kind == FILE or not (e.content or e.flags & SPARSE)) and e.content <= CHUNKED
         need(sound and (e.kind != SYMLINK or re.fullmatch(rb"[^\0]{1,4095}", e.target)), f"entry {e.name!r} is impossible")
@@ -255,8 +257,8 @@ class Snapshot:
         held = sum(self.chunks[place].raw for place in chunks)
         fits = held == e.size if e.content != BUNDLED else self.chunks[e.chunk].pack != NONE and e.offset + e.size <= held
         edges = [-1, *(edge for offset, length in struct.iter_unpack("<QQ", e.extents) for edge in (offset, offset + length))]
-        fits = fits and (e.size > 0) == (e.content > 0)
-        need(fits and edges == sorted(set(edges)) and edges[-1] <= e.size, f"the content or the extents of {e.name!r} do not fit its size")
+        fits = fits and (e.size > 0) == (e.content > 0) and edges == sorted(set(edges)) and edges[-1] <= e.size
+        need(fits, f"the content or the extents of {e.name!r} do not fit its size")
         r, attributes = Reader(e.attributes), list[tuple[bytes, bytes]]()
         while r.tell() < len(e.attributes):
             attributes.append(r.unpack("{}s{}s".format(*r.unpack("HI"))))
@@ -265,21 +267,20 @@ class Snapshot:
 
     def entries(self) -> Iterator[tuple[int, list[bytes], Entry]]:
         """(number, path, entry), all checked, in tree order."""
-        kinds, folders, path, roots = bytearray(), list[int](), list[bytes](), iter(self.roots)  # folders: the numbers of those open
+        kinds, folders, path, roots, total = bytearray(), list[int](), list[bytes](), iter(self.roots), 0  # folders: numbers of the open
         for number, e in enumerate(e for rows, r in self.sections(3) for e in self._read_entries(rows, r)):
             while folders and folders[-1] != e.parent:
                 folders.pop()
             last, path = path, [*path[: len(folders)], e.name]
             need((folders and last < path) or (e.parent == NONE and next(roots, None) == (e.name, e.kind)), f"{path} is out of tree order")
             need(e.kind != HARDLINK or kinds[e.link] == FILE, f"{path} links to what is no earlier file")
-            need(len(folders) + (e.kind == DIRECTORY) <= 4096, f"{path} lies too deep")
+            need(len(folders) + (e.kind == DIRECTORY) <= 4096 and (total := total + e.size) < 1 << 63, f"{path} is too deep or large")
             kinds.append(e.kind)
             yield number, path, e
             folders += [number] * (e.kind == DIRECTORY)
         need(not list(roots), "a root has no entry")
 
-    def _load(self, place: int) -> bytes:
-        """The raw bytes of a chunk (§5, §6), opened under its seal, decoded and compared with its id."""
+    def _load(self, place: int) -> bytes:  # the raw bytes of a chunk (§5, §6), once its seal and its id are checked
         pack, number, offset, length, raw, codec, digest = self.chunks[place]
         name, _, _, salt = self.packs[pack]
         key = AESGCM(hkdf(self.keys[name.rpartition("-")[0]], f"torpor pack v1\0{name}\0", salt))
@@ -289,9 +290,8 @@ class Snapshot:
         data = unzstd(data, raw) if codec == 1 else unplanes(data, raw) if codec == 3 else data
         need(codec <= 3 and len(data) == raw, f"chunk {number} does not decode to its raw length, or its codec {codec} is unknown")
         need(not self.id_key or blake3(data, key=self.id_key).digest() == digest, f"chunk {number} is false (BLAKE3)")
-        self.done += raw
-        if self.done % (256 * MIB) < raw:
-            print(f"unfreeze: {self.done >> 20:,} MiB ...", file=sys.stderr)
+        if self.load.cache_info().misses % 64 == 0:
+            print(f"unfreeze: {self.load.cache_info().misses:,} chunks decoded ...", file=sys.stderr)
         return data
 
     def contents(self, e: Entry) -> Iterator[tuple[int, bytes]]:
@@ -372,8 +372,8 @@ def run(args: argparse.Namespace) -> None:
             TOLD["not checked: BLAKE3 of whole packs (needs the package blake3)"] += not blake3
             print(f"sound: {sum(len(data) for _, _, e in snapshot.entries() for _, data in snapshot.contents(e)):,} bytes of files")
         for number, path, e in Snapshot(repo, manifest).entries() if args.files else ():
-            row = [number, "dflh?"[e.kind], f"{e.mode:05o}", f"{e.uid}:{e.gid}", e.size, e.mtime, repr(os.fsdecode(b"/".join(path)))]
-            print(*row, *(["->", repr(os.fsdecode(e.target))] if e.kind == SYMLINK else ["=", e.link] if e.kind == HARDLINK else []))
+            row = f"{'dflh?'[e.kind]}{e.mode:05o} {e.uid}:{e.gid} {e.size} {e.mtime} {os.fsdecode(b'/'.join(path))!r}"
+            print(number, row, repr(os.fsdecode(e.target)) if e.kind == SYMLINK else e.link if e.kind == HARDLINK else "")
 
 
 def main(argv: list[str] | None = None) -> int:

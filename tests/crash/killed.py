@@ -24,7 +24,8 @@ def run(folder: Path, do: str, at: int = 0, *, after: bool = False, **job: str) 
     """The operations that it did; empty if it was killed at operation `at`, as it must be then."""
     text = json.dumps({"do": do, "lab": str(folder), "at": at, "after": after, **job})
     command = [sys.executable, "-m", "tests.crash.child", text]
-    done = subprocess.run(command, check=False, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, timeout=120)
     if at:
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()
         return []

@@ -176,15 +176,14 @@ def test_a_bit_of_an_index(vault: Vault, tmp_path: Path) -> None:
 
 
 def test_any_bit_of_a_manifest(vault: Vault, tmp_path: Path) -> None:
-    """Every byte, the low and the high bit: no other snapshot is made, restored, or pruned by it."""
+    """Every byte, each in another bit: no other snapshot is made, restored, or pruned by it."""
     name = vault.manifest(1)
     for at in range(len(vault.data(name))):
-        for mask in (0x01, 0x80):
-            vault.flip(name, at, mask)
-            verified = vault.lab.verify(vault.ids[1])
-            assert name in verified.damage, at
-            assert verified.hurt == [vault.ids[1]]
-            assert not vault.restore(1, tmp_path)
+        vault.flip(name, at, 1 << at % 8)
+        verified = vault.lab.verify(vault.ids[1])
+        assert name in verified.damage, at
+        assert verified.hurt == [vault.ids[1]]
+        assert not vault.restore(1, tmp_path)
     vault.flip(name, 100)
     vault.check(tmp_path, name)
     with pytest.raises(Damaged, match="nobody knows what it needs"):

@@ -6,6 +6,7 @@ import os
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import lz4.block
 import pytest
@@ -15,11 +16,12 @@ from tests.engine.stranger import Change, Stranger, bomb, head_field, index_ref,
 from tests.properties.test_parsers_memory import peak
 from tests.unit.byhand import LZ4, OLD, PLANES, RAW, SNAPSHOT, ZSTD, Pack, Snapshot, b64, build
 from tests.unit.byhand_hostile import HOSTILE_ENTRIES, entry, row
-from torpor.control import receipts, restores
+from torpor.control import receipts, restores, snapshots
 from torpor.errors import Damaged, HostFailed, Malformed, NoSpace, UsageError
 from torpor.events import ignore
 from torpor.format import meta
 from torpor.format.manifest import IndexRef
+from torpor.jobs import ProbeResult, Scope
 
 MIB = 1 << 20
 
@@ -50,7 +52,7 @@ def hole_bomb(snap: Snapshot) -> None:
 
 def files_of_holes(snap: Snapshot) -> None:
     snap.bend_rows = lambda rows: rows[5].__setitem__(4, 1 << 30)
-    refs = [5] * (1 << 23)
+    refs = [5] * (1 << 21)
     for number in (4, 11):
         entry(number, size=len(refs) << 30, refs=refs)(snap)
     for number in (5, 12):
@@ -146,9 +148,9 @@ def test_refusing_takes_little_memory(what: str, tmp_path: Path) -> None:
 
 
 def test_files_larger_than_a_file_system(tmp_path: Path) -> None:
-    """2⁵³ bytes of holes a file: the format allows them; where the file system does not, that is said as an error of torpor."""
+    """2⁵¹ bytes of holes a file: the format allows them; where the file system does not, that is said as an error of torpor."""
     there = Stranger.make(tmp_path, files_of_holes)
-    assert there.commit().manifest.raw_bytes > 1 << 54
+    assert there.commit().manifest.raw_bytes > 1 << 52
     with suppress(HostFailed):
         there.restore()
     assert sum(path.lstat().st_blocks for path in there.target.rglob("*")) * 512 < 8 * MIB
@@ -338,6 +340,32 @@ def test_packs_that_the_job_may_not_name(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="missing from the store"):
         there.commit(allowed=right)
     assert not there.committed()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"lineage": "../../x"},
+        {"lineage": "0" * 31},
+        {"lineage": "0" * 32, "snapshot": "../config.json"},
+        {"continues": [OLD, ""]},
+        {"continues": ["../" + OLD]},
+        {"continues": [OLD] * 2000},
+    ],
+    ids=str,
+)
+def test_a_memory_that_no_host_has_is_refused(answer: dict[str, Any], tmp_path: Path) -> None:
+    """What a host says it remembers becomes part of names and keys."""
+    there = Stranger.make(tmp_path)
+    before = {info.name for info in there.repository.store.list()}
+
+    class Host:
+        def run(self, job: Any, listen: Any) -> Any:
+            return ProbeResult(rental="1" * 32, **answer)
+
+    with pytest.raises(HostFailed):
+        snapshots.take(there.repository, Host(), Scope(roots=[b"/work"]), b"", snapshots.Options(), ignore)
+    assert {info.name for info in there.repository.store.list()} == before
 
 
 def test_roots_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -12,15 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort
 
 from torpor.control.repository import Repository, open_repository
 from torpor.machines.local import LocalMachine
 from torpor.settings import load
 from torpor.testing.samples import noise, text, weights
 
-LIMIT = 60.0
+LIMIT = 20.0
 MIB = 1 << 20
 
 
@@ -113,12 +121,10 @@ def newest(name: str) -> Seen:
 
 async def _read(name: str) -> Seen:
     async with get_client() as client:
-        runs = await client.read_flow_runs(limit=50)
-        run = max((run for run in runs if run.name.startswith(name)), key=lambda run: run.created or run.expected_start_time)
+        runs = await client.read_flow_runs(limit=50, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+        run = next(run for run in runs if run.name.startswith(name))
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         tasks = await client.read_task_runs(flow_run_filter=chosen)
         artifacts = await client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id])))
-        from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-
         logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
         return Seen(run, tasks, artifacts, [log.message for log in logs])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-import yaml
 from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import Flow, load_flow_from_entrypoint
@@ -24,7 +26,15 @@ from tests.flows.field import MIB, Field, fill, flow_run, newest, until
 from torpor.testing.compare import compare_trees
 
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+def parsed(name: str) -> dict[str, Any]:
+    """A YAML file, read by what Prefect reads it with; that has no types."""
+    found: dict[str, Any] = import_module("yaml").safe_load((ROOT / name).read_text())
+    return found
+
+
+DEPLOYMENTS: list[dict[str, Any]] = parsed("prefect.yaml")["deployments"]
 EXAMPLES = {
     "flows.hibernate.hibernate": {"machine": "local:x", "accept": ["a"], "ignore_changes": ["*.log"], "labels": {"a": "b"}},
     "flows.wake.wake": {"snapshot": "latest", "on": "local:x"},
@@ -56,11 +66,11 @@ def test_hooks_are_named_as_workers_call_them() -> None:
     for deployment in DEPLOYMENTS:
         flow = _flow(deployment["entrypoint"])
         for hook in [*flow.on_failure_hooks, *flow.on_crashed_hooks, *flow.on_cancellation_hooks]:
-            assert hook.__code__.co_varnames[: hook.__code__.co_argcount] == ("flow", "flow_run", "state")
+            assert list(inspect.signature(hook).parameters) == ["flow", "flow_run", "state"]
 
 
 def test_automations_parse() -> None:
-    for automation in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]:
+    for automation in parsed("deployments/automations.yaml")["automations"]:
         AutomationCore.model_validate(automation)
 
 
@@ -89,41 +99,41 @@ def schedule(deployment: str, parameters: dict[str, Any]) -> UUID:
     return asyncio.run(create())
 
 
-@pytest.fixture
-def worker(field: Field, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of the pool, told nothing of this checkout and started away from it; it takes what is scheduled, and ends."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    environment = dict(os.environ) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
-    environment.pop("PYTHONPATH", None)
+@contextmanager
+def working(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the pool, told nothing of this checkout and started away from it: it takes what is scheduled, and ends."""
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "control", "--run-once"]
-    made: list[subprocess.Popen[bytes]] = []
-
-    class Later:
-        """Started at its first use, when there is something to run."""
-
-        def __getattr__(self, name: str) -> Any:
-            if not made:
-                with open(tmp_path / "worker.log", "wb") as log:
-                    made.append(subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log))
-            return getattr(made[0], name)
-
-    later: Any = Later()
-    yield later
-    for process in made:
+    with open(folder / "worker.log", "wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
         if process.poll() is None:
             process.kill()
             process.wait()
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_worker_hibernates_and_wakes(field: Field, original: Path, worker: subprocess.Popen[bytes]) -> None:
+def test_a_worker_runs_it_from_anywhere(field: Field, original: Path, tmp_path: Path) -> None:
     box = field.machine("worked", original)
     schedule("hibernate/machine", {"machine": "local:worked"})
-    assert worker.wait(90) == 0
+    with working(tmp_path / "elsewhere") as worker:
+        assert worker.wait(90) == 0, (tmp_path / "elsewhere" / "worker.log").read_text()
     seen = newest("hibernate local:worked")
     assert (seen.state, box.status().state) == ("Completed", "destroyed")
     assert {task.state_name for task in seen.tasks.values()} == {"Completed"}
+
+
+def cancel(run: UUID) -> None:
+    """What the button does."""
+
+    async def ask() -> None:
+        async with get_client() as client:
+            await client.set_flow_run_state(run, Cancelling())
+
+    asyncio.run(ask())
 
 
 def engines() -> list[int]:
@@ -141,6 +151,10 @@ def engines() -> list[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 def told_to_end(pid: int) -> bool:
     """Whether SIGTERM waits for a process that is stopped."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -149,32 +163,30 @@ def told_to_end(pid: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize(("end", "state"), [("cancel", "Cancelled"), ("SIGTERM", "Crashed")])
 @pytest.mark.usefixtures("deployed")
-def test_a_cancelled_run_leaves_the_machine_and_no_engine(field: Field, tmp_path: Path, worker: subprocess.Popen[bytes]) -> None:
+def test_a_run_that_is_ended_leaves_the_machine_and_no_engine(field: Field, tmp_path: Path, end: str, state: str) -> None:
     original = fill(tmp_path / "large", 32 * MIB)
-    box = field.machine("cancelled", original)
-    run = schedule("hibernate/machine", {"machine": "local:cancelled"})
-    assert worker.poll() is None
-    until(lambda: bool(field.objects("packs")), "the first pack")
-    (engine,) = engines()
-    os.kill(engine, signal.SIGSTOP)  # so that it is at work when the run is cancelled, however fast this computer is
-
-    async def cancel() -> None:
-        async with get_client() as client:
-            await client.set_flow_run_state(run, Cancelling())
-
-    asyncio.run(cancel())
-    until(lambda: told_to_end(engine), "SIGTERM for the engine")
-    os.kill(engine, signal.SIGCONT)
-    until(lambda: not engines(), "the engine's end")
-    assert worker.wait(90) == 0
-    seen = newest("hibernate local:cancelled")
-    assert seen.state == "Cancelled"
+    box = field.machine(f"ended-{end}", original)
+    run = schedule("hibernate/machine", {"machine": box.address})
+    with working(tmp_path / "elsewhere") as worker:
+        until(lambda: bool(field.objects("packs")), "the first pack")
+        (engine,) = engines()
+        os.kill(engine, signal.SIGSTOP)  # so that it is at work when the run is cancelled, however fast this computer is
+        if end == "cancel":
+            cancel(run)
+        else:
+            os.kill(parent(engine), signal.SIGTERM)
+        until(lambda: told_to_end(engine), "SIGTERM for the engine")
+        os.kill(engine, signal.SIGCONT)
+        until(lambda: not engines(), "the engine's end")
+        assert worker.wait(90) == 0, (tmp_path / "elsewhere" / "worker.log").read_text()
+    assert newest(f"hibernate {box.address}").state == state
     assert box.status().state == "running"
     assert compare_trees(original, box.workspace) == []
     assert field.objects("receipts") == []
-    until(lambda: any("local:cancelled is running" in line for line in newest("hibernate local:cancelled").logs), "the hook's line")
+    until(lambda: any(f"{box.address} is running" in line for line in newest(f"hibernate {box.address}").logs), "the hook's line")
 
-    again = flow_run(hibernate("local:cancelled"))
+    again = flow_run(hibernate(box.address))
     assert again["destroyed"] is True
     assert 0 < again["new_bytes"] < again["stored_bytes"]

@@ -11,7 +11,7 @@ from flows.hibernate import hibernate
 from flows.wake import wake
 from tests.flows.field import Field, flow_run, newest, until
 from torpor.control import catalogue, receipts
-from torpor.errors import DestroyRefused, NotFound, TargetNotEmpty
+from torpor.errors import DestroyRefused, MachineError, NotFound, TargetNotEmpty
 from torpor.testing import nasty
 from torpor.testing.compare import compare_trees
 
@@ -116,3 +116,10 @@ def test_new_machines_get_names_of_their_own(field: Field, original: Path) -> No
     with pytest.raises(NotFound):
         flow_run(wake("20990101"))
     assert sorted(path.name for path in (field.home / "machines").iterdir()) == ["named", "wake-1", "wake-2"]
+
+
+def test_a_machine_that_is_not_there_makes_no_repository(field: Field) -> None:
+    with pytest.raises(MachineError, match="local:typo is missing"):
+        flow_run(hibernate("local:typo"))
+    assert not field.store.exists()
+    assert not (field.home / "keys").exists()

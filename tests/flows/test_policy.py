@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
-from prefect import Task, flow
+from prefect import flow
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import StateType, TaskRun
 from prefect.states import Completed, Failed
@@ -20,10 +22,10 @@ from torpor.control.snapshots import Options
 from torpor.errors import StorageUnavailable
 from torpor.testing.faults import Faults, FaultyStore
 
-ENGINE: list[Task[..., object]] = [
+ENGINE: list[Any] = [
     snapshot.snapshot, snapshot.check, verify.prove, verify.verify, machine.provision, machine.destroy, restore.restore,
 ]  # fmt: skip
-STAGES: list[Task[..., object]] = [*stages.OF_SNAPSHOT, *stages.OF_RESTORE]
+STAGES: list[Any] = [*stages.OF_SNAPSHOT, *stages.OF_RESTORE]
 
 
 @pytest.mark.parametrize("name", errors.all_errors())
@@ -43,7 +45,7 @@ def _run() -> TaskRun:
 
 
 @pytest.mark.parametrize("task", ENGINE + STAGES, ids=lambda task: f"{task.name}-{task.fn.__name__}")
-def test_every_task_has_the_policy(task: Task[..., object]) -> None:
+def test_every_task_has_the_policy(task: Any) -> None:
     """Stages wait for a job; it is the job that is tried again."""
     assert (task.cache_policy, task.persist_result) == (NO_CACHE, False)
     assert task.retries == (3 if task in ENGINE else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from flows import server
 from flows.hibernate import hibernate
 from flows.wake import wake
-from tests.flows.field import Field, flow_run, newest
-from torpor.control.commit import data_keys
+from tests.flows.field import Field, flow_run, newest, until
 from torpor.control import catalogue
+from torpor.control.commit import data_keys
 from torpor.errors import DestroyRefused, TargetNotEmpty
 from torpor.format import crypto
 
@@ -42,13 +43,14 @@ def test_prefect_holds_no_key(api: str, field: Field, original: Path, server_hom
     flow_run(wake(on="local:opened"))
     with pytest.raises(TargetNotEmpty):
         flow_run(wake(on="local:opened"))
-    seen = [newest("hibernate local:secret"), newest("wake latest")]
-    assert all(one.logs is not None for one in seen)
+    until(lambda: any("Finished in state Completed" in line for line in newest("hibernate local:secret").logs), "the run's log")
+    until(lambda: any("Finished in state Failed" in line for line in newest("wake latest").logs), "the failed run's log")
 
     text = json.loads(next((field.home / "keys").iterdir()).read_text())["recovery"]
     secrets = {name: forms(key) for name, key in keys(field, slept["snapshot"]).items()} | {"recovery key": [text.encode()]}
     said = capfd.readouterr()
-    files = {str(path): path.read_bytes() for path in (server_home / "prefect").rglob("*") if path.is_file()}
+    folders = [server_home / "prefect", Path(os.environ["HOME"], "prefect")]  # the server's, and this process's own
+    files = {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
     assert any(name.endswith("prefect.db") for name in files)
     assert sum(slept["snapshot"].encode() in data for data in files.values())  # what is sought would be found there
     files["terminal"] = (said.out + said.err).encode()

@@ -84,9 +84,16 @@ def test_a_server_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_prefect_the_remedy_is_told() -> None:
-    code = "import sys; sys.modules['prefect'] = None; from flows.launch import main; sys.argv[1:] = ['wake', '--json-parameters', '-']; sys.exit(main())"
+    code = "import sys; sys.modules['prefect'] = None; from flows.launch import main; sys.exit(main())"
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(Path(__file__).parents[2])}
     environment |= {"TORPOR_HOME": os.environ["TORPOR_HOME"], "PREFECT_API_URL": "http://127.0.0.1:1/api"}
-    done = subprocess.run([sys.executable, "-c", code], check=False, input=b"{}", capture_output=True, env=environment, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "wake", "--json-parameters", "-"],
+        check=False,
+        input=b"{}",
+        capture_output=True,
+        env=environment,
+        timeout=60,
+    )
     assert done.returncode == 24, done.stderr
     assert "Prefect is not installed" in json.loads(done.stdout)["failure"]["what"]

@@ -32,7 +32,7 @@ def test_a_commit_just_after_the_sweeps_look(old: World) -> None:
         there.finish(there.start_prune("mark"))
         there.clock.advance(25 * HOUR)
         sweep = there.start_prune("sweep")
-        assert there.stepper.until(sweep, "delete", "packs/")
+        assert there.until(sweep, "delete", "packs/")
         made = there.start_take(1)
         there.finish(made)
         there.check()
@@ -49,7 +49,7 @@ def test_grace_zero_just_after_the_marks_look(old: World) -> None:
         while pruner.pending != ("list", "snapshots/"):
             there.step(pruner)
         child = there.start_take(1)
-        assert there.stepper.until(child, "put", "packs/")
+        assert there.until(child, "put", "packs/")
         there.finish(there.start_remove(first))
         there.finish(pruner)
         assert refusals(pruner) is UsageError  # a claim is live by now: the second look sees it
@@ -66,7 +66,7 @@ def test_a_claim_that_expires_between_check_and_write(old: World) -> None:
     with world(old) as there:
         first = there.ids()[0]
         child = there.start_take(1)
-        assert there.stepper.until(child, "put", names.SNAPSHOTS)
+        assert there.until(child, "put", names.SNAPSHOTS)
         there.finish(there.start_remove(first))
         there.clock.advance(DEAD)
         there.finish(there.start_prune("mark"))
@@ -88,7 +88,7 @@ def test_a_claim_that_expires_while_the_manifest_is_written(old: World, moment: 
     """In time when it was written; the second look comes too late for the claim, and the manifest goes again, though it was good."""
     with world(old) as there:
         child = there.start_take(1)
-        assert there.stepper.until(child, "put", names.SNAPSHOTS)
+        assert there.until(child, "put", names.SNAPSHOTS)
         there.step(child)
         there.clock.advance(claims.LIFETIME + 1)
         there.check()
@@ -102,7 +102,7 @@ def test_the_one_window(old: World) -> None:
     with world(old) as there:
         first = there.ids()[0]
         child = there.start_take(1)
-        assert there.stepper.until(child, "put", names.SNAPSHOTS)
+        assert there.until(child, "put", names.SNAPSHOTS)
         there.finish(there.start_remove(first))
         there.clock.advance(DEAD)
         there.finish(there.start_prune("mark"))
@@ -120,15 +120,15 @@ def test_the_one_window(old: World) -> None:
 def test_a_dead_attempt_is_swept_while_it_is_continued(old: World) -> None:
     with world(old) as there:
         dead = there.start_take(1)
-        assert there.stepper.until(dead, "put", names.SNAPSHOTS)
+        assert there.until(dead, "put", names.SNAPSHOTS)
         there.stepper.crash(dead)
         there.clock.advance(DEAD)
         there.finish(there.start_prune("mark"))
         there.clock.advance(25 * HOUR)
         sweep = there.start_prune("sweep")
-        assert there.stepper.until(sweep, "delete", "packs/")
+        assert there.until(sweep, "delete", "packs/")
         again = there.start_take(1)
-        assert there.stepper.until(again, "put", "packs/")  # it has seen the dead attempt's packs
+        assert there.until(again, "put", "packs/")  # it has seen the dead attempt's packs
         there.finish(sweep)
         there.finish(again)
         assert again.error is None  # what stands in a mark is not built on
@@ -138,11 +138,11 @@ def test_a_dead_attempt_is_swept_while_it_is_continued(old: World) -> None:
 def test_a_dead_attempt_is_continued_before_the_sweep_looks(old: World) -> None:
     with world(old) as there:
         dead = there.start_take(1)
-        assert there.stepper.until(dead, "put", names.SNAPSHOTS)
+        assert there.until(dead, "put", names.SNAPSHOTS)
         there.stepper.crash(dead)
         kept = {name for name in there.memory.objects if name.startswith("packs/")}
         again = there.start_take(1)
-        assert there.stepper.until(again, "put", "packs/")
+        assert there.until(again, "put", "packs/")
         there.clock.advance(60)
         there.finish(there.start_prune("one"))
         there.finish(again)
@@ -155,7 +155,7 @@ def test_a_new_claim_is_not_taken_for_a_dead_one(old: World) -> None:
     """A claim that appears while prune looks for claims that ran out."""
     with world(old) as there:
         dead = there.start_take(0)
-        assert there.stepper.until(dead, "put", names.SNAPSHOTS)
+        assert there.until(dead, "put", names.SNAPSHOTS)
         there.stepper.crash(dead)
         there.clock.advance(DEAD)
         for steps in range(60):
@@ -163,7 +163,7 @@ def test_a_new_claim_is_not_taken_for_a_dead_one(old: World) -> None:
             for _ in range(steps):
                 there.step(pruner)
             child = there.start_take(1)
-            assert there.stepper.until(child, "put", names.SNAPSHOTS)
+            assert there.until(child, "put", names.SNAPSHOTS)
             there.finish(pruner)
             there.finish(child)
             assert child.error is None, f"after {steps} steps: {child.error}"
@@ -219,7 +219,7 @@ def test_a_prune_held_up_anywhere(old: World, grace: float, removed: str, dead: 
             first = there.ids()[0]
             if dead:
                 attempt = there.start_take(1, " dead")
-                assert there.stepper.until(attempt, "put", names.SNAPSHOTS)
+                assert there.until(attempt, "put", names.SNAPSHOTS)
                 there.stepper.crash(attempt)
                 there.clock.advance(DEAD)
             if removed == "before":
@@ -232,7 +232,7 @@ def test_a_prune_held_up_anywhere(old: World, grace: float, removed: str, dead: 
                 break
             child = there.start_take(1)
             if removed == "meanwhile":
-                assert there.stepper.until(child, "put", "packs/")
+                assert there.until(child, "put", "packs/")
                 there.finish(there.start_remove(first))
             there.finish(child)
             there.check()

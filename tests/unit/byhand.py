@@ -74,8 +74,19 @@ def encode_planes(raw: bytes, w: int, lead: int, tail: int, stored: frozenset[in
 class Repository:
     def __init__(self, folder: Path, encryption: str) -> None:
         self.folder, self.encryption, self.id = folder, encryption, os.urandom(16).hex()
-        self.sign, self.box, self.root = Ed25519PrivateKey.generate(), X25519PrivateKey.generate(), os.urandom(32)
-        self.recovery, salt = os.urandom(20), os.urandom(32)
+        self.root, self.recovery = os.urandom(32), os.urandom(20)
+        self.config: dict[str, Any] = {
+            "format": 1,
+            "repository": self.id,
+            "encryption": encryption,
+            "created": "2026-11-01T00:00:00Z",
+            "keys": [],
+        }
+        self.generate()
+
+    def generate(self) -> None:
+        """New signing and box keys, wrapped under the recovery key: the first generation, or a rotation."""
+        self.sign, self.box, salt = Ed25519PrivateKey.generate(), X25519PrivateKey.generate(), os.urandom(32)
         sign, box = self.sign.public_key().public_bytes_raw(), self.box.public_key().public_bytes_raw()
         self.key = hashlib.sha256(b"torpor key v1\0" + sign + box).hexdigest()[:16]
         private = {"sign": b64(self.sign.private_bytes_raw()), "box": b64(self.box.private_bytes_raw()), "root": b64(self.root)}
@@ -83,14 +94,7 @@ class Repository:
         wrapped = seal(wrap, 0, as_json(private), self.id.encode() + b"\0" + self.key.encode())
         stored = {"format": 1, "key": self.key, "repository": self.id, "salt": b64(salt), "wrapped": b64(wrapped)}
         self.put(f"keys/{self.key}.json", as_json(stored))
-        keys = [{"id": self.key, "sign": b64(sign), "box": b64(box), "created": "2026-11-01T00:00:00Z"}]
-        self.config: dict[str, Any] = {
-            "format": 1,
-            "repository": self.id,
-            "encryption": encryption,
-            "created": "2026-11-01T00:00:00Z",
-            "keys": keys,
-        }
+        self.config["keys"].append({"id": self.key, "sign": b64(sign), "box": b64(box), "created": "2026-11-01T00:00:00Z"})
         self.put("config.json", self.signed("torpor config v1", self.config))
 
     def put(self, name: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.unit.byhand import NONE, Snapshot
+from tests.unit.byhand import NONE, Entry, Snapshot, b64
 
 
 def entry(index: int, **values: object) -> Callable[[Snapshot], None]:
@@ -24,8 +24,40 @@ def row(index: int, place: int, value: int) -> Callable[[Snapshot], None]:
     return change
 
 
+def overlap(by: int, raw: int) -> Callable[[Snapshot], None]:
+    """Put chunk 3 over chunk 4, of the same pack, so many bytes further, with another raw length."""
+
+    def change(snap: Snapshot) -> None:
+        def bend(rows: list[list[object]]) -> None:
+            rows[3] = [*rows[4]]
+            rows[3][2:5] = [rows[4][2] + by, rows[4][3] - by, raw]  # type: ignore[operator]
+
+        snap.bend_rows = bend
+        snap.find(b"mixed").size -= 2 * (70_000 - raw)
+
+    return change
+
+
+def root_path(path: bytes) -> Callable[[Snapshot], None]:
+    return lambda snap: snap.meta["roots"][0].update(path=b64(path))
+
+
 def drop_last(snap: Snapshot) -> None:
     snap.entries.pop()
+
+
+def too_deep(snap: Snapshot) -> None:
+    """4,097 folders, the root among them."""
+    chain(snap, 4096)
+
+
+def chain(snap: Snapshot, length: int) -> None:
+    """So many folders in folders, below the first root."""
+    alone, parent = snap.entries.pop(), 0
+    for _ in range(length):
+        snap.entries.append(Entry(parent, b"\xff\xff", 0))
+        parent = len(snap.entries) - 1
+    snap.entries.append(alone)
 
 
 # Entries by number: 0 work, 1 a, 2 b, 3 dir (4 four, 5 mixed, 6 two), 7 empty, 8 gone, 9 hard, 10 link, 11 old, 12 sparse,
@@ -50,14 +82,19 @@ HOSTILE_ENTRIES: dict[str, Callable[[Snapshot], None]] = {
     "parent is closed": entry(9, parent=3),
     "parent is a symbolic link": entry(11, parent=10),
     "parent is nowhere": entry(11, parent=1000),
+    "parent is a root that is a file": lambda snap: snap.entries.append(Entry(14, b"x")),
+    "too deep": too_deep,
     "hard link to a later file": entry(9, link=11),
     "hard link to itself": entry(9, link=9),
     "hard link to a directory": entry(9, link=3),
     "hard link to an absent file": entry(9, link=8),
     "hard link to nowhere": entry(9, link=NONE),
+    "unknown flag": entry(7, flags=8),
     "unknown type": entry(7, kind=5),
     "impossible permissions": entry(7, mode=0o10644),
     "directory with a size": entry(3, size=1),
+    "directory with content": entry(3, refs=[3]),
+    "symbolic link with content": entry(10, size=70_000, refs=[3]),
     "absent file with content": entry(8, size=5, refs=[3]),
     "size without content": entry(7, size=1),
     "content without size": entry(11, size=0),
@@ -73,6 +110,8 @@ HOSTILE_ENTRIES: dict[str, Callable[[Snapshot], None]] = {
     "empty extent": entry(12, extents=[(5, 0)]),
     "sparse directory": entry(3, flags=2),
     "attribute that gives rights": entry(1, attributes=[(b"security.capability", b"x")]),
+    "attribute without a name": entry(1, attributes=[(b"user.", b"x")]),
+    "attribute with NUL": entry(1, attributes=[(b"user.a\0b", b"x")]),
     "attribute that is cut off": entry(1, cut=1),
     "empty link target": entry(10, target=b""),
     "link target too long for any file system": entry(10, target=b"a" * 4096),
@@ -84,6 +123,14 @@ HOSTILE_ENTRIES: dict[str, Callable[[Snapshot], None]] = {
     "chunk of no bytes": row(3, 4, 0),
     "chunk of too many bytes": row(3, 4, (4 << 20) + 1),
     "chunk number too large": row(3, 1, 65535),
+    "chunk that overlaps another": overlap(1, 20_000),
+    "chunk that is another in disguise": overlap(0, 19_999),
     "hole with an offset": row(5, 2, 64),
     "hole too long": row(5, 4, (1 << 30) + 1),
+    "path of a root leads upward": root_path(b"/srv/../work"),
+    "path of a root is relative": root_path(b"srv/work"),
+    "path of a root has an empty part": root_path(b"/srv//work"),
+    "path of a root has a dot": root_path(b"/srv/."),
+    "path of a root ends in a slash": root_path(b"/srv/"),
+    "path of a root holds NUL": root_path(b"/srv\0"),
 }

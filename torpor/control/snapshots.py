@@ -20,6 +20,7 @@ from torpor.remote.host import Host
 from torpor.storage.base import PACKS
 
 GRANT_LIFETIME = 6 * 3600.0
+_ATTEMPTS = 1000  # dead attempts that a host may want to go on from
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     began = time.monotonic()
     keys = repository.private()
     probe = host.run(ProbeJob(repository=repository.id, scope=scope, state=state), listen)
-    if not isinstance(probe, ProbeResult):
+    if not isinstance(probe, ProbeResult) or not _is_sound(probe):
         raise HostFailed("The host answered a question that was not asked.")
     lineage = probe.lineage or secrets.token_hex(16)
     snapshot = names.snapshot_id(repository.clock.now(), secrets.token_bytes(4))
@@ -95,6 +96,12 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
         _leave(repository, snapshot)
         raise
     return Taken(made, result, time.monotonic() - began)
+
+
+def _is_sound(probe: ProbeResult) -> bool:
+    """Whether what a host remembers can be true: it becomes part of names."""
+    ids = [*probe.continues, *([probe.snapshot] if probe.snapshot is not None else [])]
+    return (probe.lineage is None or names.is_hex32(probe.lineage)) and len(ids) <= _ATTEMPTS and all(map(names.is_snapshot_id, ids))
 
 
 def _base(repository: Repository, lineage: str, probe: ProbeResult) -> _Base:

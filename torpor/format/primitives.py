@@ -1,8 +1,8 @@
 """The parts of `cryptography` that torpor is made of, by the short way.
 
-The classes of `cryptography` load its whole OpenSSL back end to ask whether that knows a curve, which takes 30 ms, a fifth of what a
-snapshot may take until its first byte is read. The functions that they then call are called here; where a version of `cryptography`
-has them elsewhere, its classes.
+The classes of `cryptography` load its whole OpenSSL back end, fifteen modules, to ask whether that knows a curve, on the way to a
+snapshot's first byte. The functions that they then call are called here; where a version of `cryptography` has them elsewhere, its
+classes.
 """
 
 from __future__ import annotations
