@@ -126,12 +126,12 @@ def _demo(stops: launch.Stops, path: Path | None, tell: Tell) -> dict[str, Any]:
                 tell(f"Watch it at {url.removesuffix('/api')}/runs while it runs.")
                 source = original()
                 fill(first, source)
-                results = _life(stops, first, second, source, tell)
+                results = _life(stops, first, second, source, path is None, tell)
                 results["seconds"] = round(time.monotonic() - began, 1)
                 return results
 
 
-def _life(stops: launch.Stops, first: LocalMachine, second: LocalMachine, source: Path, tell: Tell) -> dict[str, Any]:
+def _life(stops: launch.Stops, first: LocalMachine, second: LocalMachine, source: Path, made_up: bool, tell: Tell) -> dict[str, Any]:
     from flows.demo_table import lines
     from flows.hibernate import hibernate
     from flows.wake import wake
@@ -146,7 +146,7 @@ def _life(stops: launch.Stops, first: LocalMachine, second: LocalMachine, source
         raise Damaged(f"{len(different)} differences after the wake: {'; '.join(different[:5])}.", safe="The original was only read.")
     tell("All the same. Another snapshot, of the unchanged workspace.")
     again = stops.run(lambda: hibernate(second.address, destroy_after=False, verify="sample", default_excludes=False))
-    return {"lines": lines(slept, woke, again), "hibernate": slept, "wake": woke, "second_snapshot": again, "differences": 0}
+    return {"lines": lines(slept, woke, again, made_up), "hibernate": slept, "wake": woke, "second_snapshot": again, "differences": 0}
 
 
 def _own_environment(folder: Path) -> None:

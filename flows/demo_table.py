@@ -20,6 +20,7 @@ _SUFFIXES = {
     "code, text, tables (.py, .csv …)": ".py .csv .json .jsonl .md .txt .sh .yaml .yml .toml .ipynb .log",
 }
 _KINDS = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+_MADE_UP = {"weights (.safetensors)": "bf16 weights (.safetensors)", "checkpoints, optimizer state (.pt …)": "fp32 optimizer state (.pt)"}
 _PACKAGES = (b".venv/", b"venv/", b"site-packages/", b"node_modules/")
 
 
@@ -31,8 +32,8 @@ def kind_of(path: bytes) -> str:
     return _KINDS.get(suffix, "other files")
 
 
-def lines(slept: Mapping[str, Any], woke: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
-    """The table as lines of text."""
+def lines(slept: Mapping[str, Any], woke: Mapping[str, Any], again: Mapping[str, Any], made_up: bool) -> list[str]:
+    """The table as lines of text. What is in a workspace that was made up is known better than its suffixes tell."""
     from rich.console import Console
     from rich.table import Table
 
@@ -41,7 +42,7 @@ def lines(slept: Mapping[str, Any], woke: Mapping[str, Any], again: Mapping[str,
     for heading in ("", "size", "stored, or rate", "ratio", "seconds"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for kind, sizes in sorted(kinds.items(), key=lambda item: -item[1].raw_bytes):
-        table.add_row(*_kind(kind, sizes))
+        table.add_row(*_kind(_MADE_UP.get(kind, kind) if made_up else kind, sizes))
     table.add_section()
     raw, stored = slept["raw_bytes"], slept["stored_bytes"]
     table.add_row("whole workspace, " + amount(slept["files"], "files"), size(raw), size(stored), f"{raw / stored:.2f}", "")

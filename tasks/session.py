@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,11 +95,6 @@ class Session:
             raise Interrupted("The run was stopped.", safe="The machine was left running.", remedy="Run it again: it goes on from here.")
 
     def stop(self) -> None:
-        import traceback; open("/tmp/v/x/dbg","a").write(f"{time.time()} stop {self._place} {self._place and self._place.host.process} {self._ending}\n"+"".join(traceback.format_stack()[-4:]))
-        self._stop()
-        open("/tmp/v/x/dbg","a").write(f"{time.time()} stopped {self._ending and self._ending.pid} {self._ending and self._ending.returncode}\n")
-
-    def _stop(self) -> None:
         """Stop whatever runs, soon. The engine finishes what it has in hand; a second call ends it at once."""
         again = self._stopped.is_set()
         self._stopped.set()

@@ -1,6 +1,6 @@
 """A process that kills itself (SIGKILL) at a counted operation of a snapshot or a restore. Its job comes as JSON in the argument.
 
-    {"do": "take" | "restore", "lab": folder, "at": 0 …, "after": bool, "root" | "target": path, "mode": …}
+    {"do": "take" | "restore" | "serve", "lab": folder, "at": 0 …, "after": bool, "root" | "target": path, "mode": …}
 
 Counted: each request of the host and of the control side to the store, each entry of the journal, the record, each finished file, each
 step of the end of a restore. `at` 0 never kills. It prints the operations that it did.
@@ -21,6 +21,7 @@ import torpor.hibernate.run
 import torpor.wake.run
 from tests.engine.lab import Lab
 from torpor.jobs import Grant
+from torpor.remote import serve
 from torpor.storage.local import LocalStore
 from torpor.storage.transfer import Transfer
 from torpor.testing.faults import Crash, CrashPoint, CrashStore, CrashTransfer
@@ -52,11 +53,8 @@ def count(point: CrashPoint, owner: type, method: str) -> None:
     setattr(owner, method, counted)
 
 
-def main() -> None:
-    job = json.loads(sys.argv[1])
-    lab = Lab(Path(job["lab"]), store=LocalStore(os.path.join(job["lab"], "store")))
-    point = Kill(job["at"], after=job["after"])
-    lab.repository.store = CrashStore(lab.store, point=point)
+def arm(point: CrashPoint) -> None:
+    """Let what a host does count as operations."""
 
     def transfer(grant: Grant) -> Transfer:
         return CrashTransfer(Transfer(grant), point=point)
@@ -67,8 +65,18 @@ def main() -> None:
     count(point, Journal, "pack")
     count(point, RecordWriter, "finish")
     count(point, Kept, "seen")
-    for step in ("folders", "symlinks", "hardlinks", "sweep", "extras", "metadata"):
+    for step in ("folders", "symlinks", "hardlinks", "sweep", "extras", "metadata", "root_times"):
         count(point, Finisher, step)
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    point = Kill(job["at"], after=job["after"])
+    arm(point)
+    if job["do"] == "serve":  # a host alone, over its standard streams
+        sys.exit(serve.main())
+    lab = Lab(Path(job["lab"]), store=LocalStore(os.path.join(job["lab"], "store")))
+    lab.repository.store = CrashStore(lab.store, point=point)
     if job["do"] == "take":
         lab.take(os.fsencode(job["root"]))
     else:

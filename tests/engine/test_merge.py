@@ -199,6 +199,20 @@ def test_nothing_is_written_through_a_link(lab: Lab, root: Path, tmp_path: Path,
     same(root, tmp_path / "out")
 
 
+def test_files_that_are_called_as_temporary_ones_are(lab: Lab, root: Path, tmp_path: Path) -> None:
+    """Those of the snapshot stay, and folders do; what a killed restore left goes."""
+    write(root / ".torpor-tmp-0123456789abcdef", "a user's")
+    write(root / "folder/.torpor-tmp-folder/file", "a user's too")
+    nasty.age(os.fsencode(root))
+    copy(lab, root, tmp_path / "out")
+    (tmp_path / "out/.torpor-tmp-another").mkdir()
+    write(tmp_path / "out/folder/.torpor-tmp-fedcba9876543210", "left over")
+    lab.restore(tmp_path / "out", mode="merge")
+    (tmp_path / "out/.torpor-tmp-another").rmdir()
+    os.utime(tmp_path / "out", ns=(0, root.stat().st_mtime_ns))
+    same(root, tmp_path / "out")
+
+
 def test_a_target_that_is_a_link_is_the_folder_it_leads_to(lab: Lab, root: Path, tmp_path: Path) -> None:
     make(root)
     (tmp_path / "real").mkdir()

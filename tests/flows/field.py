@@ -28,7 +28,7 @@ from torpor.machines.local import LocalMachine
 from torpor.settings import load
 from torpor.testing.samples import noise, text, weights
 
-LIMIT = 20.0
+LIMIT = 60.0
 MIB = 1 << 20
 
 

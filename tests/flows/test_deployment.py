@@ -155,6 +155,23 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
+@contextmanager
+def halted(pid: int) -> Iterator[None]:
+    """A process that does nothing while the block runs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: is_stopped(pid), "the stop of every thread")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is: one that is not would still take a signal."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((thread / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T" for thread in threads)
+
+
 def told_to_end(pid: int) -> bool:
     """Whether SIGTERM waits for a process that is stopped."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -172,13 +189,12 @@ def test_a_run_that_is_ended_leaves_the_machine_and_no_engine(field: Field, tmp_
     with working(tmp_path / "elsewhere") as worker:
         until(lambda: bool(field.objects("packs")), "the first pack")
         (engine,) = engines()
-        os.kill(engine, signal.SIGSTOP)  # so that it is at work when the run is cancelled, however fast this computer is
-        if end == "cancel":
-            cancel(run)
-        else:
-            os.kill(parent(engine), signal.SIGTERM)
-        until(lambda: told_to_end(engine), "SIGTERM for the engine")
-        os.kill(engine, signal.SIGCONT)
+        with halted(engine):  # so that it is at work when the run is ended, however fast this computer is
+            if end == "cancel":
+                cancel(run)
+            else:
+                os.kill(parent(engine), signal.SIGTERM)
+            until(lambda: told_to_end(engine), "SIGTERM for the engine")
         until(lambda: not engines(), "the engine's end")
         assert worker.wait(90) == 0, (tmp_path / "elsewhere" / "worker.log").read_text()
     assert newest(f"hibernate {box.address}").state == state

@@ -14,9 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.properties.tinyhost import TinyHost
 from torpor.clock import FakeClock, parse_rfc3339
@@ -28,14 +27,13 @@ from torpor.format import manifest, names, recovery
 from torpor.format.manifest import Claim, Manifest
 from torpor.jobs import Scope
 from torpor.settings import load
-from torpor.storage.base import PACKS
+from torpor.storage.base import PACKS, Missing
 from torpor.storage.memory import MemoryStore
 from torpor.testing.faults import Crash
 from torpor.testing.stepper import Actor, SteppedStore, Stepper
 
 HOUR = 3600.0
 SCOPE = Scope(roots=[b"/work"])
-JUMPS = [1.0, 60.0, 0.3 * HOUR, claims.LIFETIME - 1, claims.LIFETIME + 1, claims.LIFETIME + claims.SKEW + 1, 23 * HOUR, 25 * HOUR]
 
 
 class World:
@@ -188,102 +186,93 @@ def history() -> World:
 
 
 SLOTS = ["snapshot 0", "snapshot 1", "snapshot 1", "prune 0", "prune 0", "prune 1", "remove"]
+EVENTS = [*["go"] * 8, *["finish"] * 4, *["wait"] * 2, "renew", "crash"]
+JUMPS = [1.0, 0.3 * HOUR, claims.LIFETIME - 1, claims.LIFETIME + 1, claims.LIFETIME + claims.SKEW + 1, 23 * HOUR, 25 * HOUR, 25 * HOUR]
+GRACES = [prune.GRACE, prune.GRACE, 0.0, 0.0, 0.0, 2 * HOUR]
+LENGTH = 45
 
 
-class Interleavings(RuleBasedStateMachine):
+class Interleaving:
     """Two snapshotters, two pruners, somebody who removes; who goes on, and by how many operations, is drawn. Who has ended begins anew."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.world = World(Path(self.folder.name), history())
+    def __init__(self, there: World, data: st.DataObject) -> None:
+        self.there, self.data = there, data
         self.actors: dict[str, Actor] = {}
         self.started = 0
 
-    def _actor(self, slot: str, data: st.DataObject) -> Actor | None:
-        """Who stands in this slot; a new one if the last has ended. None if there is nothing to do."""
+    def run(self) -> None:
+        for _ in range(LENGTH):
+            event = self.data.draw(st.sampled_from(EVENTS))
+            if event == "wait":
+                self.there.clock.advance(self.data.draw(st.sampled_from(JUMPS)))
+            elif event == "renew":
+                self.there.renew()
+            else:
+                count = 100 if event == "finish" else self.data.draw(st.integers(1, 16))
+                actor = self._go(self.data.draw(st.sampled_from(SLOTS)), count)
+                if event == "crash" and actor is not None and not actor.ended:
+                    self._crash(actor)
+            self.there.check()
+
+    def _go(self, slot: str, count: int) -> Actor | None:
+        """Let whoever stands in this slot do so many operations; the law is looked at after each."""
         actor = self.actors.get(slot)
-        if actor is not None and not actor.ended:
-            return actor
+        if actor is None or actor.ended:
+            actor = self._start(slot)
+        for _ in range(count):
+            if actor is None or actor.ended:
+                break
+            self.there.step(actor)
+            self.there.check()
+        return actor
+
+    def _start(self, slot: str) -> Actor | None:
         self.started += 1
         kind, _, number = slot.partition(" ")
         if kind == "snapshot":
-            self.actors[slot] = self.world.start_take(int(number), f" {self.started}")
+            self.actors[slot] = self.there.start_take(int(number), f" {self.started}")
         elif kind == "prune":
-            grace = data.draw(st.sampled_from([prune.GRACE, prune.GRACE, 0.0, 0.0, 2 * HOUR]), label="grace")
-            self.actors[slot] = self.world.start_prune(number, grace)
-        else:
-            found = self.world.ids()[:2]
-            if not found:
-                return None
-            self.actors[slot] = self.world.start_remove(data.draw(st.sampled_from(found), label="removes"))
-        return self.actors[slot]
+            self.actors[slot] = self.there.start_prune(number, self.data.draw(st.sampled_from(GRACES)))
+        elif found := self.there.ids()[:2]:
+            self.actors[slot] = self.there.start_remove(self.data.draw(st.sampled_from(found)))
+        return self.actors.get(slot)
 
-    def _go(self, slot: str, count: int, data: st.DataObject) -> Actor | None:
-        actor = self._actor(slot, data)
-        for _ in range(count if actor is not None else 0):
-            self.world.step(actor)  # type: ignore[arg-type]
-            self.world.check()
-        return actor
-
-    @rule(slot=st.sampled_from(SLOTS), count=st.integers(1, 16), data=st.data())
-    def go(self, slot: str, count: int, data: st.DataObject) -> None:
-        self._go(slot, count, data)
-
-    @rule(slot=st.sampled_from(SLOTS), count=st.integers(1, 6), data=st.data())
-    def go_a_little(self, slot: str, count: int, data: st.DataObject) -> None:
-        self._go(slot, count, data)
-
-    @rule(slot=st.sampled_from(SLOTS), data=st.data())
-    def go_to_the_end(self, slot: str, data: st.DataObject) -> None:
-        self._go(slot, 100, data)
-
-    @rule(slot=st.sampled_from(SLOTS), count=st.integers(0, 30), after=st.booleans(), data=st.data())
-    def crash(self, slot: str, count: int, after: bool, data: st.DataObject) -> None:
-        actor = self._go(slot, count, data)
-        if actor is None or actor.ended:
-            return
-        if after:
+    def _crash(self, actor: Actor) -> None:
+        if self.data.draw(st.booleans()):
             actor.crash_after = True
-            self.world.step(actor)
-        self.world.stepper.crash(actor)
-
-    @rule(seconds=st.sampled_from(JUMPS))
-    def wait(self, seconds: float) -> None:
-        self.world.clock.advance(seconds)
-
-    @rule()
-    def renew(self) -> None:
-        self.world.renew()
-
-    @invariant()
-    def the_law(self) -> None:
-        self.world.check()
-
-    def teardown(self) -> None:
-        try:
-            self.world.end()
-        finally:
-            self.world.stepper.end()
-            self.folder.cleanup()
+            self.there.step(actor)
+        self.there.stepper.crash(actor)
 
 
-TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=200, stateful_step_count=30, deadline=None, database=None)
+def interleave(data: st.DataObject) -> None:
+    with world(history()) as there:
+        Interleaving(there, data).run()
+        there.end()
 
 
-def blind(found: prune.Needed) -> prune.Needed:
-    """What is needed, as a prune would have it that does not care for snapshots being made."""
-    found.prefixes.clear()
-    found.live_claims = 0
-    return found
+many = settings(max_examples=200, deadline=None, database=None)
+
+
+@many
+@given(st.data())
+def test_the_law_holds_in_any_order(data: st.DataObject) -> None:
+    interleave(data)
+
+
+def blind(repo: Repository) -> prune.Needed:
+    """What is needed, as a prune would have it that does not look at claims."""
+    out = prune.Needed()
+    for snapshot in catalogue.load_all(repo)[0]:
+        with suppress(Missing):
+            prune._keep(out, snapshot.manifest.index.name, heads.head_of(repo, snapshot.manifest))
+    return out
 
 
 def test_the_model_finds_a_prune_that_is_blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two guards are taken away at once, since each alone holds: the look at claims, and the commit's look at marks."""
-    needed = prune.needed
-    monkeypatch.setattr(prune, "needed", lambda repo: blind(needed(repo)))
+    """Three guards are taken away at once, since each alone holds: the look at claims, and the commit's at marks and at what is there."""
+    monkeypatch.setattr(prune, "needed", blind)
     monkeypatch.setattr(marks, "check_unmarked", lambda repo, packs: None)
-    few = settings(TestInterleavings.settings, max_examples=100, phases=[Phase.generate])
+    monkeypatch.setattr(heads, "check_present", lambda repo, packs: None)
+    few = settings(many, phases=[Phase.generate])
     with pytest.raises(AssertionError, match="has a manifest and lacks"):
-        run_state_machine_as_test(Interleavings, settings=few)
+        few(given(st.data())(interleave))()

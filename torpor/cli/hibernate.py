@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = (
     argument("MACHINE", "The machine, such as local:NAME."),
+    flag("--dry-run", "Say what would be read, and what would keep the machine from being destroyed; nothing is written or destroyed."),
     flag("--keep", "Do not destroy the machine: only save it, and verify."),
     choice("--verify", ("full", "sample"), "How much of the snapshot is read back before the machine goes; full is everything."),
     option("--accept", "PATH", "A file that may be lost although it could not be saved as it is, or all; may be given again.", many=True),
@@ -27,7 +28,7 @@ PARAMETERS = (
 
 
 def run(
-    session: Session, machine: str, keep: bool, verify: str | None, accept: list[str], ignore_changes: list[str], rounds: int | None,
+    session: Session, machine: str, dry_run: bool, keep: bool, verify: str | None, accept: list[str], ignore_changes: list[str], rounds: int | None,
     name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool, codec: str | None, memory: str | None,
 ) -> int:  # fmt: skip
     """The machine is destroyed only on proof: a receipt, made outside of it, that its snapshot can be restored, and nothing changed since.
@@ -35,6 +36,15 @@ def run(
     Runs as a Prefect flow in a process of its own, with a server of its own if none is known. Interrupted, it leaves the machine running;
     run again, it goes on from what is in the store.
     """
+    if dry_run:
+        from torpor.cli.preview import preview
+        from torpor.control import places
+        from torpor.control.home import Home
+
+        place = places.of_machine(Home(session.settings.home), machine, own_process=False)
+        scope = place.scope(exclude, default_excludes=not no_default_excludes)
+        return preview(session, place, scope, rescan=False, destroy=not keep)
+
     from torpor.cli import flow
 
     flow.check_installed("hibernate")

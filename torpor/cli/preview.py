@@ -1,4 +1,4 @@
-"""torpor snapshot --dry-run: what would be read."""
+"""`--dry-run` of snapshot and hibernate: what would be read, and what would keep a machine from being destroyed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from torpor.jobs import Scope
 
 
-def preview(session: Session, place: Place, scope: Scope, rescan: bool) -> int:
-    """Walk and count; no repository is made."""
+def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy: bool = False) -> int:
+    """Walk and count; no repository is made. `destroy`: the machine would go afterwards."""
     from torpor.jobs import PreviewJob, PreviewResult
 
+    confirmed = session.settings.recovery_confirmed
     try:
-        repository = session.repository().id
+        found = session.repository()
+        repository, confirmed = found.id, found.recovery_confirmed or not found.encrypted
     except NotFound:
         repository = ""
     with session.listener() as listen:
@@ -34,11 +36,27 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool) -> int:
         f"({amounts.size(result.changed_bytes)}), gone {result.gone:,}"
         + (f", since {result.snapshot}" if result.snapshot else "; there is no snapshot of these folders yet")
     )
+    in_the_way = _in_the_way(place, result.problems, confirmed) if destroy else []
+    if destroy:
+        session.say(f"would then read it back, compare, and destroy {place.address}" + (", but for:" if in_the_way else ""))
+        for line in in_the_way:
+            session.say(f"  {line}")
     session.answer({
-        "dry_run": True, "compared_with": result.snapshot, "files": result.files, "directories": result.directories,
+        "dry_run": True, "would_destroy": place.address if destroy else None, "in_the_way": in_the_way, "compared_with": result.snapshot, "files": result.files, "directories": result.directories,
         "links": result.links, "raw_bytes": result.raw_bytes, "read_files": read, "read_bytes": size,
         "new_files": result.new_files, "new_file_bytes": result.new_bytes, "changed_files": result.changed_files,
         "changed_file_bytes": result.changed_bytes, "gone": result.gone, "problems": result.problem_paths,
         "unreadable": result.problems.get("unreadable", 0), "special": result.problems.get("special", 0), "seconds": result.seconds,
     })  # fmt: skip
     return 0
+
+
+def _in_the_way(place: Place, problems: dict[str, int], confirmed: bool) -> list[str]:
+    """What would make `destroy` refuse, as far as it can be told now."""
+    from torpor.hibernate.openfiles import open_for_writing
+    from torpor.jobs import show_path
+
+    found = [] if confirmed else ["the recovery key was never confirmed: torpor keys confirm"]
+    found += [f"{count} files {kind}" for kind, count in sorted(problems.items()) if count and kind in ("unreadable", "vanished")]
+    opened = open_for_writing(place.roots)
+    return found + [f"open for writing: {show_path(path)}: {who}" for path, who in sorted(opened.items())]

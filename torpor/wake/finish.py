@@ -159,24 +159,41 @@ class Finisher:
         return count
 
     def sweep(self) -> None:
-        """Remove temporary files that a restore which was killed left in a target."""
-        handles = Folders(self._survey, self._anchors)
+        """Remove temporary files that a restore which was killed left in a target; what the snapshot calls so stays."""
+        survey = self._survey
+        handles = Folders(survey, self._anchors)
         try:
-            for number in self._survey.folders:
+            left = {
+                (number, os.fsencode(found))
+                for number in survey.folders
+                for found in os.listdir(handles.fd(number))
+                if found.startswith(TEMPORARY)
+            }
+            if left:
+                for block in survey.index.raw_blocks():
+                    left.difference_update(zip(block.parent, block.names, strict=True))
+            for number, name in left:
                 handle = handles.fd(number)
-                for found in os.listdir(handle):
-                    if found.startswith(TEMPORARY):
-                        os.unlink(found, dir_fd=handle)
+                if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=handle)
         finally:
             handles.close()
 
-    def metadata(self, roots_only: bool = False) -> None:
+    def root_times(self) -> None:
+        """Once more after the last change in a root, the mark's removal."""
+        handles = Folders(self._survey, self._anchors)
+        try:
+            for number in self._survey.roots.keys() & self._survey.folders.keys():
+                block, row = self._survey.index.at(number)
+                os.utime(handles.fd(number), ns=(block.mtime[row], block.mtime[row]))
+        finally:
+            handles.close()
+
+    def metadata(self) -> None:
         """Permissions and times of all directories, children first, so that no later write moves a time."""
         handles = Folders(self._survey, self._anchors)
         try:
             for number in reversed(self._survey.folders):
-                if roots_only and number not in self._survey.roots:
-                    continue
                 block, row = self._survey.index.at(number)
                 fd = handles.fd(number)
                 self._metadata.apply(fd, block, row, os.fstat(fd))

@@ -233,7 +233,7 @@ class _Restore:
         for target in self._job.targets:
             if self._index.meta.roots[target.root].kind == "directory":
                 self._unmark(target.root)
-        self._finisher.metadata(roots_only=True)
+        self._finisher.root_times()
         stage.add(self._survey.files, time.perf_counter() - began)
         self._progress.end("finish")
         return self._result(wants, comparer, fetcher, removed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -72,9 +73,13 @@ def _make(job: RestoreJob, path: bytes) -> bool:
     return True
 
 
+def _is_temporary(handle: int, name: str) -> bool:
+    return name.startswith(TEMPORARY) and stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode)
+
+
 def _prepare(job: RestoreJob, path: bytes, handle: int) -> bool:
     found = os.listdir(handle)
-    if found and all(name.startswith(TEMPORARY) for name in found):  # killed before it had marked the folder
+    if found and all(_is_temporary(handle, name) for name in found):  # killed before it had marked the folder
         for name in () if job.dry_run else found:
             os.unlink(name, dir_fd=handle)
         found = []
