@@ -269,6 +269,7 @@ def test_an_open_file(tmp_path: Path) -> None:
         (["unreadable: /w/secret"], 1, [], False),
         (["unreadable: /w/secret"], 1, ["/w/other"], False),
         (["unreadable: /w/secret"], 1, ["/w/sec"], False),
+        (["unreadable: /w/secret"], 1, [""], False),
         (["unreadable: /w/secret"], 1, ["/w/secret"], True),
         (["unreadable: /w/a/b", "torn: /w/a/c"], 2, ["/w/a"], True),
         (["unreadable: /w/a/b", "torn: /w/b"], 2, ["/w/a"], False),

@@ -6,24 +6,26 @@ import os
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import lz4.block
 import pytest
 from backports import zstd
 
-from tests.engine.stranger import Change, Stranger, bomb, head_field, index_ref, manifest, roots, with_frame
+from tests.engine.stranger import Change, Stranger, bomb, head_field, roots, with_frame
 from tests.properties.test_parsers_memory import peak
-from tests.unit.byhand import LZ4, OLD, PLANES, RAW, SNAPSHOT, ZSTD, Pack, Snapshot, b64, build
+from tests.unit.byhand import LZ4, PLANES, RAW, SNAPSHOT, ZSTD, Pack, Snapshot, build
 from tests.unit.byhand_hostile import HOSTILE_ENTRIES, entry, row
-from torpor.control import receipts, restores, snapshots
+from torpor.control import receipts, restores
 from torpor.errors import Damaged, HostFailed, Malformed, NoSpace, UsageError
 from torpor.events import ignore
 from torpor.format import meta
-from torpor.format.manifest import IndexRef
-from torpor.jobs import ProbeResult, Scope
 
 MIB = 1 << 20
+
+
+def parents_of_each_other(snap: Snapshot) -> None:
+    entry(4, kind=0, size=0, refs=None, parent=3)(snap)
+    entry(3, parent=4)(snap)
 
 
 def twice(snap: Snapshot) -> None:
@@ -64,6 +66,9 @@ HOSTILE: dict[str, Change] = {
     "a file of 2^63 bytes in one small chunk": hole_bomb,
     "a file of 2^64-1 bytes": entry(11, size=(1 << 64) - 1),
     "a file of 2^62 bytes in one small chunk": entry(11, size=1 << 62),
+    "an absolute name": entry(1, name=b"/etc/passwd"),
+    "its own parent": entry(3, parent=3),
+    "two that are each other's parents": parents_of_each_other,
     "a character device": entry(7, kind=6),
     "a type of 255": entry(7, kind=255),
     "a link's target of 65,535 bytes": entry(10, target=b"a" * 65_535),
@@ -251,121 +256,7 @@ def test_false_content_is_never_restored(what: str, tmp_path: Path) -> None:
     assert (there.target / "srv/work/.torpor-restore").exists()
 
 
-# Manifests of a stolen key.
-
-KEYRING = {f"{SNAPSHOT}/0a0b0c0d": b64(b"short"), f"{OLD}/aaaaaaaa": b64(bytes(80))}
-MANIFESTS: dict[str, Change] = {
-    "of a later format": manifest(format=2),
-    "of no format": manifest(format=0),
-    "of another snapshot": manifest(snapshot=OLD),
-    "of no lineage": manifest(lineage="../../x"),
-    "created never": manifest(created="never"),
-    "a keyring without the index's writer": manifest(keyring={}),
-    "a keyring of other names": manifest(keyring={"../../../x": ""}),
-    "a keyring of garbage": manifest(keyring=KEYRING),
-    "numbers that are words": manifest(files="many"),
-    "private fields of garbage": manifest(private=b64(b"garbage")),
-    "an index of another snapshot": index_ref(name=f"{OLD}/index-aaaaaaaa"),
-    "an index elsewhere": index_ref(name="../config.json"),
-    "an index of no bytes": index_ref(size=0, head_size=0),
-    "an index of negative size": index_ref(size=-1),
-    "an index of 2^62 bytes": index_ref(size=1 << 62),
-    "a head longer than the index": index_ref(head_size=1 << 40),
-    "another digest": index_ref(sha256="0" * 64),
-    "another digest of the head": index_ref(head_sha256="0" * 64),
-}
-
-
-@pytest.mark.parametrize("what", MANIFESTS)
-def test_a_signed_manifest_that_lies_is_refused(what: str, tmp_path: Path) -> None:
-    there = Stranger.make(tmp_path, MANIFESTS[what])
-    before = there.outside()
-    with pytest.raises((Malformed, Damaged)):
-        there.restore()
-    assert peak(there.restore) < 20 * MIB
-    assert there.written() == []
-    assert there.outside() == before
-
-
-# The host's report.
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"snapshot": OLD},
-        {"rental": "x" * 100_000},
-        {"stages": {f"stage {number}": 1.0 for number in range(100_000)}},
-        {"stages": {"x" * 100_000: 1.0}},
-        {"stages": {"read": float("nan")}},
-        {"stages": {"read": float("inf")}},
-        {"seconds": float("nan")},
-        {"versions": {"torpor": "x" * 1_000_000}},
-        {"keys": {}},
-        {"keys": {"../../x": b""}},
-    ],
-    ids=lambda changes: f"{next(iter(changes))} {str(next(iter(changes.values())))[:20]}",
-)
-def test_a_report_that_no_engine_makes_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
-    """It would be signed with the rest; a manifest that can't be read again would stop every prune."""
-    there = Stranger.make(tmp_path)
-    result = there.result()
-    for name, value in changes.items():
-        setattr(result, name, value)
-    with pytest.raises((Malformed, Damaged)):
-        there.commit(result=result)
-    assert not there.committed()
-
-
-@pytest.mark.parametrize("head_size", [0, -1, 1, 31, 1 << 40, 1 << 62, 1 << 70])
-def test_a_head_of_any_length_is_refused(head_size: int, tmp_path: Path) -> None:
-    there = Stranger.make(tmp_path)
-    result = there.result()
-    result.index = IndexRef(result.index.name, result.index.size, result.index.sha256, head_size, "0" * 64)
-    with pytest.raises((Malformed, Damaged)):
-        there.commit(result=result)
-    assert not there.committed()
-
-
-def test_packs_that_the_job_may_not_name(tmp_path: Path) -> None:
-    there = Stranger.make(tmp_path)
-    right = there.allowed()
-    for allowed in ({}, {name: size + 1 for name, size in right.items()}, {f"{OLD}/aaaaaaaa-9": 5}):
-        with pytest.raises(Malformed, match="may not use"):
-            there.commit(allowed=allowed)
-    with pytest.raises(Malformed, match="may not read"):
-        there.commit(continues=())
-    for pack in (there.folder / "repo" / "packs").rglob("*-12"):
-        pack.write_bytes(pack.read_bytes()[:-1])
-    with pytest.raises(Damaged, match="missing from the store"):
-        there.commit(allowed=right)
-    assert not there.committed()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"lineage": "../../x"},
-        {"lineage": "0" * 31},
-        {"lineage": "0" * 32, "snapshot": "../config.json"},
-        {"continues": [OLD, ""]},
-        {"continues": ["../" + OLD]},
-        {"continues": [OLD] * 2000},
-    ],
-    ids=str,
-)
-def test_a_memory_that_no_host_has_is_refused(answer: dict[str, Any], tmp_path: Path) -> None:
-    """What a host says it remembers becomes part of names and keys."""
-    there = Stranger.make(tmp_path)
-    before = {info.name for info in there.repository.store.list()}
-
-    class Host:
-        def run(self, job: Any, listen: Any) -> Any:
-            return ProbeResult(rental="1" * 32, **answer)
-
-    with pytest.raises(HostFailed):
-        snapshots.take(there.repository, Host(), Scope(roots=[b"/work"]), b"", snapshots.Options(), ignore)
-    assert {info.name for info in there.repository.store.list()} == before
+# Targets.
 
 
 def test_roots_in_one_place_are_refused(tmp_path: Path) -> None:

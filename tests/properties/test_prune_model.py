@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.properties.tinyhost import TinyHost
@@ -250,7 +250,7 @@ def interleave(data: st.DataObject) -> None:
         there.end()
 
 
-many = settings(max_examples=200, deadline=None, database=None)
+many = settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many

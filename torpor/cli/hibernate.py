@@ -28,8 +28,9 @@ PARAMETERS = (
 
 
 def run(
-    session: Session, machine: str, dry_run: bool, keep: bool, verify: str | None, accept: list[str], ignore_changes: list[str], rounds: int | None,
-    name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool, codec: str | None, memory: str | None,
+    session: Session, machine: str, dry_run: bool, keep: bool, verify: str | None, accept: list[str], ignore_changes: list[str],
+    rounds: int | None, name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool, codec: str | None,
+    memory: str | None,
 ) -> int:  # fmt: skip
     """The machine is destroyed only on proof: a receipt, made outside of it, that its snapshot can be restored, and nothing changed since.
 

@@ -41,8 +41,9 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy:
         session.say(f"would then read it back, compare, and destroy {place.address}" + (", but for:" if in_the_way else ""))
         for line in in_the_way:
             session.say(f"  {line}")
+    going = {"would_destroy": place.address, "in_the_way": in_the_way} if destroy else {}
     session.answer({
-        "dry_run": True, "would_destroy": place.address if destroy else None, "in_the_way": in_the_way, "compared_with": result.snapshot, "files": result.files, "directories": result.directories,
+        **going, "dry_run": True, "compared_with": result.snapshot, "files": result.files, "directories": result.directories,
         "links": result.links, "raw_bytes": result.raw_bytes, "read_files": read, "read_bytes": size,
         "new_files": result.new_files, "new_file_bytes": result.new_bytes, "changed_files": result.changed_files,
         "changed_file_bytes": result.changed_bytes, "gone": result.gone, "problems": result.problem_paths,

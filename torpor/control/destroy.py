@@ -67,7 +67,7 @@ def refused_problems(result: SnapshotResult, check: CheckResult, accept: Accepta
 
 def _accepted(line: str, accept: Acceptance) -> bool:
     path = line.partition(": ")[2]
-    return any(wanted in ("all", path) or path.startswith((wanted.rstrip("/") + "/", wanted + ": ")) for wanted in accept.accept)
+    return any(wanted in ("all", path) or path.startswith((wanted.rstrip("/") + "/", wanted + ": ")) for wanted in accept.accept if wanted)
 
 
 def prove(

@@ -60,7 +60,7 @@ def verify(
     out = Verified(snapshot_id, depth)
     try:
         snapshot = catalogue.load(repository, snapshot_id)
-        read = _check(repository, snapshot, depth, out, progress)
+        read = _check(repository, snapshot, depth, out, progress, proving=host is not None)
     except (Damaged, Malformed) as error:
         name = names.manifest(snapshot_id)
         out.damage.setdefault(_object_of(error, name), error.what)
@@ -80,8 +80,8 @@ def _object_of(error: Damaged | Malformed, fallback: str) -> str:
     return getattr(error, "object", None) or fallback
 
 
-def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verified, progress: Progress) -> list[str]:
-    """Fill `out`; the names of packs that were read are returned."""
+def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verified, progress: Progress, *, proving: bool) -> list[str]:
+    """Fill `out`; the names of packs that were read are returned. `proving`: a machine goes on the word of this receipt."""
     ref = snapshot.manifest.index
     index_name = PACKS + ref.name
     try:
@@ -109,6 +109,9 @@ def _check(repository: Repository, snapshot: Snapshot, depth: Depth, out: Verifi
             if pack.name not in there:
                 out.damage[PACKS + pack.name] = "it is missing, or has another size"
         numbers = _choose(depth, [number for number, pack in enumerate(packs) if pack.name in there])
+        if proving and depth == "sample":
+            never = _never_decoded(repository, snapshot, {pack.name for pack in packs})
+            numbers = sorted({*numbers, *(number for number, pack in enumerate(packs) if pack.name in never and pack.name in there)})
         if not numbers:
             return []
         # Reading back needs the engine; a snapshot, which only looks at receipts, starts sooner without it.
@@ -138,6 +141,26 @@ def _choose(depth: Depth, numbers: list[int]) -> list[int]:
     while len(picked) < count:
         picked.add(rest[secrets.randbelow(len(rest))])
     return sorted(picked)
+
+
+def _never_decoded(repository: Repository, snapshot: Snapshot, packs: set[str]) -> set[str]:
+    """Those packs that nobody is known to have decoded: reused ones that no receipt says were read back.
+
+    This snapshot's own were decoded and compared by the host that wrote them.
+    """
+    own = names.writer_of(snapshot.manifest.index.name)
+    never = {pack for pack in packs if names.writer_of(pack) != own}
+    for writer in sorted({names.snapshot_of(pack) for pack in never} | {snapshot.manifest.parent or ""} - {""}):
+        for info in repository.store.list(f"{names.RECEIPTS}{writer}/"):
+            try:
+                receipt = _load(repository, info.name, writer)
+                earlier = catalogue.load(repository, writer)
+            except (Damaged, Malformed, NotFound):
+                continue  # it proves nothing
+            if receipt.manifest_sha256 == earlier.sha256:
+                everything = {pack.name for pack in heads.head_of(repository, earlier.manifest).packs}
+                never -= everything if receipt.read_packs == "all" else set(receipt.read_packs)
+    return never
 
 
 def _sign(repository: Repository, snapshot: Snapshot, out: Verified, read: list[str], host: HostProof | None) -> None:
