@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.measure import MIB, Run, environment, median, run, save, table, torpor
 from torpor.testing.compare import compare_trees
-
-from benchmarks.measure import MIB, Run, median, run, save, table, torpor
 from torpor.testing.trees import ml_workspace
 
 
@@ -76,7 +75,7 @@ def _copy(source: Path) -> Subject:
 
 def _torpor(source: Path) -> Subject:
     def env(store: Path) -> dict[str, str]:
-        return {**os.environ, "TORPOR_HOME": str(store / "home"), "TORPOR_STORAGE": (store / "repository").as_uri()}
+        return {**environment(), "TORPOR_HOME": str(store / "home"), "TORPOR_STORAGE": (store / "repository").as_uri()}
 
     return Subject(
         "torpor",

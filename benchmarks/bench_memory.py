@@ -13,7 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
-from benchmarks.measure import MIB, last_json, run, save, table, torpor
+from benchmarks.measure import MIB, environment, last_json, run, save, table, torpor
 from torpor.testing.trees import ml_workspace
 
 LIMIT = 512 * MIB
@@ -55,7 +55,7 @@ def main() -> None:
     rows, data = [], {}
     for name, make, size in shapes:
         scratch = options.folder / f"torpor-bench-{os.getpid()}"
-        env = {**os.environ, "TORPOR_HOME": str(scratch / "home"), "TORPOR_STORAGE": (scratch / "repository").as_uri()}
+        env = {**environment(), "TORPOR_HOME": str(scratch / "home"), "TORPOR_STORAGE": (scratch / "repository").as_uri()}
         try:
             make(scratch / "workspace", size)
             taken = run(torpor("snapshot", str(scratch / "workspace"), "--json"), env=env, memory=True)

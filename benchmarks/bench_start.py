@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import median, run, save, table, torpor
+from benchmarks.measure import environment, median, run, save, table, torpor
 
 LIMIT_MS = 150.0
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="torpor-bench-"))
-    env = {**os.environ, "TORPOR_HOME": str(scratch / "home"), "TORPOR_STORAGE": (scratch / "repository").as_uri()}
+    env = {**environment(), "TORPOR_HOME": str(scratch / "home"), "TORPOR_STORAGE": (scratch / "repository").as_uri()}
     try:
         (scratch / "workspace").mkdir()
         source = scratch / "workspace" / "a.bin"

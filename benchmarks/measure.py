@@ -72,6 +72,11 @@ def run(command: Sequence[str] | str, *, env: dict[str, str] | None = None, cwd:
     return Run(wall, cpu, peak, output)
 
 
+def environment() -> dict[str, str]:
+    """This environment, as users have it: with compiled modules kept."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def torpor(*arguments: str) -> list[str]:
     """The command line of this checkout's torpor."""
     return [sys.executable, "-m", "torpor.cli", *arguments]
