@@ -64,13 +64,14 @@ def main() -> None:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         facts = last_json(taken.output)
+        files, raw = int(str(facts["files"])), int(str(facts["raw_bytes"]))
         worst = max(taken.peak, again.peak, back.peak)
         data[name] = {
-            "files": facts["files"], "raw_bytes": facts["raw_bytes"], "snapshot_s": round(taken.wall, 2), "unchanged_s": round(again.wall, 2),
+            "files": files, "raw_bytes": raw, "snapshot_s": round(taken.wall, 2), "unchanged_s": round(again.wall, 2),
             "restore_s": round(back.wall, 2), "snapshot_peak": taken.peak, "unchanged_peak": again.peak, "restore_peak": back.peak,
         }  # fmt: skip
         rows.append([
-            f"{name} ({facts["files"]} files, {int(str(facts["raw_bytes"])) / 1e9:.2f} GB)",
+            f"{name} ({files} files, {raw / 1e9:.2f} GB)",
             f"{taken.wall:.1f}", f"{taken.peak / MIB:.0f}", f"{again.wall:.1f}", f"{again.peak / MIB:.0f}",
             f"{back.wall:.1f}", f"{back.peak / MIB:.0f}", "ok" if worst <= LIMIT else "OVER",
         ])  # fmt: skip
