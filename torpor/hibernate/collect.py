@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from mmap import mmap
 
 from torpor.codecs.choose import Chooser
 from torpor.format import entries
@@ -228,7 +229,7 @@ class Collector:
             self._buffers.give(buffer)
         self._again(rest, kind)
 
-    def _store(self, buffer: bytearray, kept: list[Kept], used: int, kind: int, worker: Worker) -> None:
+    def _store(self, buffer: mmap, kept: list[Kept], used: int, kind: int, worker: Worker) -> None:
         store(worker, memoryview(buffer)[:used], kept, kind, self._choosers[kind])
         self._buffers.give(buffer)
 

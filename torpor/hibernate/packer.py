@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from mmap import mmap
 
 from torpor.format import names
 from torpor.format.chunks import ChunkList
@@ -51,7 +52,7 @@ class PackList:
 class OpenPack:
     """A pack being filled. Space is reserved under the packer's lock; sealing happens outside it."""
 
-    def __init__(self, kind: int, name: str, number: int, arena: bytearray, repository: str, data_key: bytes) -> None:
+    def __init__(self, kind: int, name: str, number: int, arena: mmap, repository: str, data_key: bytes) -> None:
         self.kind = kind
         self.name = name
         self.number = number
@@ -107,7 +108,7 @@ class Packer:
         self._count = 0
         self._holes: dict[int, int] = {}
         self.lock = threading.Lock()
-        self.arenas = Pool(arenas, lambda: bytearray(ARENA), stop)
+        self.arenas = Pool(arenas, ARENA, stop)
 
     def put(
         self,
@@ -148,7 +149,7 @@ class Packer:
         return self._chunks.raw[place] == length
 
     def _reserve(self, kind: int, sealed: int) -> tuple[OpenPack, int, int]:
-        arena: bytearray | None = None
+        arena: mmap | None = None
         while True:
             finished: OpenPack | None = None
             with self.lock:

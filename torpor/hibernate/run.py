@@ -111,7 +111,7 @@ class _Engine:
             os.path.dirname(self._journal.path),
             self._shared.report,
         )
-        self._buffers = Pool(fit.workers + 2, lambda: bytearray(CHUNK_MAX), self._stop)
+        self._buffers = Pool(fit.workers + 2, CHUNK_MAX, self._stop)
         self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
         self._uploads: Crew[None] = Crew("upload", fit.transfers, fit.arenas, self._stop, lambda: None)
 

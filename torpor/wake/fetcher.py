@@ -47,7 +47,7 @@ class Fetcher:
         self._progress = progress
         self._crew = crew
         self._usable = usable
-        self._buffers = Pool(buffers, lambda: bytearray(UNIT_MAX), stop)
+        self._buffers = Pool(buffers, UNIT_MAX, stop)
         self._sealers: dict[int, tuple[Sealer, bytes]] = {}
         self._lock = threading.Lock()
         self._large: dict[int, LargeFile] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Generic, TypeVar
 
 
@@ -42,18 +43,21 @@ class Stop:
 
 
 class Pool:
-    """At most `limit` things made by `make`, handed out and taken back; `take` waits."""
+    """At most `limit` buffers of `size` bytes, handed out and taken back; `take` waits.
 
-    def __init__(self, limit: int, make: Callable[[], bytearray], stop: Stop) -> None:
+    They are mapped, not allocated: memory is taken page by page as it is written, and a small job never touches most of it.
+    """
+
+    def __init__(self, limit: int, size: int, stop: Stop) -> None:
         self._limit = limit
-        self._make = make
-        self._free: list[bytearray] = []
+        self._size = size
+        self._free: list[mmap] = []
         self._made = 0
         self._condition = threading.Condition()
         self._stop = stop
         stop.watch(self._condition)
 
-    def take(self) -> bytearray:
+    def take(self) -> mmap:
         with self._condition:
             while True:
                 self._stop.check()
@@ -61,12 +65,12 @@ class Pool:
                     return self._free.pop()
                 if self._made < self._limit:
                     self._made += 1
-                    return self._make()
+                    return mmap(-1, self._size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
                 self._condition.wait()
 
-    def give(self, thing: bytearray) -> None:
+    def give(self, buffer: mmap) -> None:
         with self._condition:
-            self._free.append(thing)
+            self._free.append(buffer)
             self._condition.notify()
 
 
