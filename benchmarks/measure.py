@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def machine() -> dict[str, object]:
     }
 
 
-def save(name: str, data: dict[str, object]) -> Path:
+def save(name: str, data: Mapping[str, object]) -> Path:
     """Write a result as benchmarks/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -223,10 +223,14 @@ class CheckResult(msgspec.Struct, kw_only=True, tag="check"):
 
 
 class ProbeResult(msgspec.Struct, kw_only=True, tag="probe"):
-    """`lineage` and `snapshot` of the record, if there is one; `continues`: own dead attempts whose packs are journaled."""
+    """`lineage` and `snapshot` of the record, if there is one; `continues`: own dead attempts whose packs are journaled.
+
+    `ticket`: shows that the lineage was given to this host, so that none can name another's (format.crypto.ticket).
+    """
 
     rental: str
     lineage: str | None = None
+    ticket: bytes = b""
     snapshot: str | None = None
     continues: list[str] = []
 

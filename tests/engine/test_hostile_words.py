@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from tests.engine.lab import Lab, write
 from tests.engine.stranger import Change, Stranger, index_ref, manifest
 from tests.properties.test_parsers_memory import peak
 from tests.unit.byhand import OLD, SNAPSHOT, b64
 from torpor.control import snapshots
 from torpor.errors import Damaged, HostFailed, Malformed
 from torpor.events import ignore
+from torpor.format import crypto
 from torpor.format.manifest import IndexRef
-from torpor.jobs import ProbeResult, Scope
+from torpor.jobs import ProbeResult, Scope, SnapshotJob
 
 MIB = 1 << 20
 
@@ -134,3 +136,25 @@ def test_a_memory_that_no_host_has_is_refused(answer: dict[str, Any], tmp_path: 
     with pytest.raises(HostFailed):
         snapshots.take(there.repository, Host(), Scope(roots=[b"/work"]), b"", snapshots.Options(), ignore)
     assert {info.name for info in there.repository.store.list()} == before
+
+
+@pytest.mark.parametrize("ticket", [b"", b"0" * 32], ids=["none", "false"])
+def test_another_workspaces_lineage_is_not_given_away(ticket: bytes, tmp_path: Path) -> None:
+    """A host that names a lineage it was never given learns neither its id key nor the names of its packs."""
+    lab = Lab(tmp_path / "lab")
+    write(tmp_path / "work" / "a.txt", "somebody's work\n")
+    theirs = lab.take(tmp_path / "work").snapshot.manifest
+    jobs: list[SnapshotJob] = []
+
+    class Host:
+        def run(self, job: Any, listen: Any) -> Any:
+            if isinstance(job, SnapshotJob):
+                jobs.append(job)
+                raise HostFailed("enough")
+            return ProbeResult(rental="1" * 32, lineage=theirs.lineage, ticket=ticket, snapshot=theirs.snapshot)
+
+    with pytest.raises(HostFailed, match="enough"):
+        snapshots.take(lab.repository, Host(), Scope(roots=[b"/work"]), b"", snapshots.Options(), ignore)
+    assert jobs[0].lineage != theirs.lineage
+    assert jobs[0].keys.id_key != crypto.id_key(lab.repository.private().private.root, theirs.lineage)
+    assert jobs[0].allowed == {}

@@ -159,7 +159,9 @@ def _record() -> bytes:
     raw = made.encode()
     stats = Stats(*(array(code, bytes(len(made) * width)) for code, width in (("Q", 8), ("Q", 8), ("q", 8), ("B", 1))))
     writer.block(len(made), len(raw), zstd.compress(raw), stats)
-    footer = Footer(lineage=LINEAGE, snapshot=SNAPSHOT, rental=LINEAGE, roots=[b"/work"], packs=[RecordPack(PACK, 9, b"", b"", 0)])
+    footer = Footer(
+        lineage=LINEAGE, ticket=b"t" * 32, snapshot=SNAPSHOT, rental=LINEAGE, roots=[b"/work"], packs=[RecordPack(PACK, 9, b"", b"", 0)]
+    )
     writer.finish(footer, chunk_list(), b"\1\1\1")
     with open(path, "rb") as file:
         return file.read()
@@ -179,7 +181,7 @@ def _journal() -> bytes:
     path = os.path.join(os.fsencode(_folder.name), b"journal")
     with suppress(FileNotFoundError):
         os.unlink(path)
-    made = journal.Journal(path, journal.Head(SNAPSHOT, WRITER, LINEAGE, REPOSITORY, b"k" * 80))
+    made = journal.Journal(path, journal.Head(SNAPSHOT, WRITER, LINEAGE, b"t" * 32, REPOSITORY, b"k" * 80))
     row = pack.ROW.pack(64, 100, 300, 1, b"a" * 32)
     made.pack(journal.JournalPack(PACK, 1000, b"x" * 32, b"y" * 32, row, journal.SLICE.pack(0, 0, 9, b"i" * 32)))
     made.close()

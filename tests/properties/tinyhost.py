@@ -38,6 +38,7 @@ class TinyHost:
 
     store: Store
     lineage: str | None = None
+    ticket: bytes = b""
     rental: str = field(default_factory=lambda: secrets.token_hex(16))
     snapshot: str | None = None
     record: list[Stored] = field(default_factory=list)
@@ -47,14 +48,15 @@ class TinyHost:
     def run(self, job: Job, listen: Listener) -> Result:
         if isinstance(job, ProbeJob):
             dead = sorted(snapshot for snapshot, (_, _, put) in self.journals.items() if put)
-            return ProbeResult(rental=self.rental, lineage=self.lineage, snapshot=self.snapshot, continues=dead)
+            return ProbeResult(rental=self.rental, lineage=self.lineage, ticket=self.ticket, snapshot=self.snapshot, continues=dead)
         assert isinstance(job, SnapshotJob)
         assert not isinstance(job, RestoreJob | CheckJob)
         return self._snapshot(job)
 
     def restored(self, other: TinyHost) -> None:
         """As if this rental had been woken from the other's last snapshot, and had checked every byte of it."""
-        self.lineage, self.snapshot, self.record = other.lineage, other.snapshot, list(other.record)
+        self.lineage, self.ticket = other.lineage, other.ticket
+        self.snapshot, self.record = other.snapshot, list(other.record)
 
     def _snapshot(self, job: SnapshotJob) -> SnapshotResult:
         data_key = secrets.token_bytes(32)
@@ -68,7 +70,7 @@ class TinyHost:
         for dead, key, put in self.journals.values():
             keys[dead] = key
             known += put
-        self.lineage = job.lineage
+        self.lineage, self.ticket = job.lineage, crypto.ticket(job.keys.id_key)
         self.journals[job.snapshot] = (writer, sealed, [])
         strange = {item.pack.name for item in known if names.snapshot_of(item.pack.name) in job.continues} - {
             item.pack.name for item in known if names.writer_of(item.pack.name) in keys

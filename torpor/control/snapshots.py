@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import time
 
@@ -65,6 +66,9 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     probe = host.run(ProbeJob(repository=repository.id, scope=scope, state=state), listen)
     if not isinstance(probe, ProbeResult) or not _is_sound(probe):
         raise HostFailed("The host answered a question that was not asked.")
+    if probe.lineage is not None and not _is_its_own(keys.private.root, probe.lineage, probe.ticket):
+        # A host that names a lineage it was never given gets nothing of it: neither id key, nor pack names.
+        probe = ProbeResult(rental=probe.rental)
     lineage = probe.lineage or secrets.token_hex(16)
     snapshot = names.snapshot_id(repository.clock.now(), secrets.token_bytes(4))
     attempt = secrets.token_hex(4)
@@ -96,6 +100,10 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
         _leave(repository, snapshot)
         raise
     return Taken(made, result, time.monotonic() - began)
+
+
+def _is_its_own(root: bytes, lineage: str, ticket: bytes) -> bool:
+    return hmac.compare_digest(ticket, crypto.ticket(crypto.id_key(root, lineage)))
 
 
 def _is_sound(probe: ProbeResult) -> bool:

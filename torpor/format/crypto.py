@@ -25,6 +25,11 @@ def id_key(root: bytes, lineage: str) -> bytes:
     return derive(root, b"torpor id v1", lineage.encode())
 
 
+def ticket(id_key: bytes) -> bytes:
+    """What a host keeps to show later that it was given this lineage: it tells nothing about the id key."""
+    return derive(id_key, b"torpor ticket v1")
+
+
 def index_key(data_key: bytes, writer: str) -> bytes:
     return derive(data_key, b"torpor index v1", writer.encode())
 

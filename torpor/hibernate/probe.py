@@ -14,15 +14,17 @@ def run(job: ProbeJob) -> ProbeResult:
     rental = state.rental()
     workspace = workspace_id(job.repository, job.scope.roots)
     lineage = snapshot = None
+    ticket = b""
     record = open_record(state.record(workspace))
     if record is not None:
         if record.footer.rental == rental:
-            lineage, snapshot = record.footer.lineage, record.footer.snapshot
+            lineage, ticket, snapshot = record.footer.lineage, record.footer.ticket, record.footer.snapshot
         record.close()
     dead: list[str] = []
     for found, path in state.unfinished(workspace):
         read = journal.read(path)
         if read is not None and read[1]:
             dead += (found, read[0].snapshot)
-            lineage = lineage or read[0].lineage
-    return ProbeResult(rental=rental, lineage=lineage, snapshot=snapshot, continues=sorted(set(dead)))
+            if lineage is None:
+                lineage, ticket = read[0].lineage, read[0].ticket
+    return ProbeResult(rental=rental, lineage=lineage, ticket=ticket, snapshot=snapshot, continues=sorted(set(dead)))

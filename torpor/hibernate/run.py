@@ -91,7 +91,9 @@ class _Engine:
         self._used_up: list[bytes] = []  # journals of dead attempts that this one builds on
         self._carrier: Carrier | None = None
         dedupe = self._dedupe()
-        head = journal.Head(job.snapshot, self._writer, job.lineage, job.repository, self._keys[self._writer])
+        head = journal.Head(
+            job.snapshot, self._writer, job.lineage, crypto.ticket(job.keys.id_key), job.repository, self._keys[self._writer]
+        )
         folder = self._state.journals(self._workspace)
         self._journal = journal.Journal(os.path.join(folder, f"{job.snapshot}-{job.attempt}".encode()), head)
         self._shared = Shared(
@@ -183,7 +185,14 @@ class _Engine:
         self._sent.bytes += ref.size
         progress.stage("upload").add(ref.size)
         progress.end("upload")
-        footer = record.Footer(lineage=job.lineage, snapshot=job.snapshot, rental=self._rental, roots=roots, stable_inodes=stable)
+        footer = record.Footer(
+            lineage=job.lineage,
+            ticket=crypto.ticket(job.keys.id_key),
+            snapshot=job.snapshot,
+            rental=self._rental,
+            roots=roots,
+            stable_inodes=stable,
+        )
         self._assembler.keep_record(footer, self._packs, b"\1" * len(self._chunks))
         for path in self._used_up:
             self._state.hand_on(path, job.snapshot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from torpor.format import zstd
+from torpor.format import crypto, zstd
 from torpor.format.pack import FRAME, ROW
 from torpor.jobs import RestoreJob
 from torpor.wake.files import Kept
@@ -36,7 +36,8 @@ def keep_record(
             if not chunks.is_hole(place) and survey.references[place]:
                 live[chunks.pack[place]] += chunks.sealed[place] + ROW.size
         footer = Footer(
-            lineage=job.lineage, snapshot=job.snapshot, rental=state.rental(), roots=roots, raw_bytes=survey.raw_bytes,
+            lineage=job.lineage, ticket=crypto.ticket(job.keys.id_key), snapshot=job.snapshot, rental=state.rental(),
+            roots=roots, raw_bytes=survey.raw_bytes,
             stable_inodes=all(system.stable_inodes(root) for root in roots),
             packs=[RecordPack(p.name, p.size, p.blake3, p.salt, n) for p, n in zip(index.head.packs, live, strict=True)],
         )  # fmt: skip

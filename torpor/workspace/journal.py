@@ -27,6 +27,7 @@ class Head(msgspec.Struct, frozen=True):
     snapshot: str
     writer: str
     lineage: str
+    ticket: bytes
     repository: str
     sealed_key: bytes
 

@@ -28,7 +28,7 @@ from torpor.format.untrusted import BROKEN
 from torpor.format.version import ROWS_MAX, SECTION_MAX
 
 _MAGIC = b"torporRC"
-_VERSION = 2
+_VERSION = 3
 _FRAME = struct.Struct("<cIII")
 _TAIL = struct.Struct("<I32s8s")
 RACY = 1
@@ -46,7 +46,10 @@ class RecordPack(msgspec.Struct, frozen=True):
 
 
 class Footer(msgspec.Struct, kw_only=True):
+    """`ticket`: shows the control side that this host was given the lineage (format.crypto.ticket)."""
+
     lineage: str
+    ticket: bytes
     snapshot: str
     rental: str
     roots: list[bytes]
