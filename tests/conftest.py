@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("torpor.testing")
+pytest.register_assert_rewrite("torpor.testing", "tests.engine.lab")
 
 SETTINGS = (
     "AWS_",

@@ -250,7 +250,7 @@ def interleave(data: st.DataObject) -> None:
         there.end()
 
 
-many = settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many

@@ -175,7 +175,7 @@ class MachineSuite:
         self.clock.advance(15 * MINUTES)
         assert self.machine.destroy(proof).state == "destroyed"
 
-    @pytest.mark.parametrize("thing", [None, "yes", 1, True, object()], ids=str)
+    @pytest.mark.parametrize("thing", [None, "yes", 1, True, object()], ids=["none", "yes", "1", "true", "object"])
     def test_without_a_proof(self, thing: Any) -> None:
         self.machine.create()
         self.fill(self.machine)

@@ -38,7 +38,7 @@ class StoreSuite(GrantSuite):
     @pytest.mark.parametrize(
         "data",
         [b"", b"x", bytearray(b"bytearray"), memoryview(b"view"), [], [b""], [b"a", b"", bytearray(b"b"), memoryview(b"c")]],
-        ids=repr,
+        ids=["empty", "bytes", "bytearray", "memoryview", "no parts", "an empty part", "parts"],
     )
     def test_get_returns_what_put_wrote(self, data: Any) -> None:
         whole = b"".join(data) if isinstance(data, list) else bytes(data)
