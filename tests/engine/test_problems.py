@@ -15,6 +15,7 @@ from tests.engine.other_user import as_somebody_else
 from torpor.control.snapshots import Taken
 from torpor.errors import NotFound, UsageError
 from torpor.events import Event
+from torpor.native import kernels
 from torpor.testing import nasty
 from torpor.testing.samples import noise
 
@@ -158,6 +159,7 @@ def on_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Callable[[int], 
         return plants[path.stat().st_ino][0]
 
     monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(kernels, "library", lambda: None)  # which reads without it
     return plant
 
 

@@ -2,10 +2,10 @@
 
 A plane with structure (exponents) is Huffman coded as zstd frames, a plane of noise (mantissas) is stored.
 
-Each step is one numpy or zstd call on a frame's worth of elements. numpy releases the GIL within a call, and with short calls two
-threads spend their time handing it over: with blocks of 64 Ki elements two threads were slower than one, with 128 Ki hardly faster,
-from 256 Ki on they reach 1.6 to 1.9 times its speed; beyond 512 Ki a block no longer fits a core's cache. Hence frames of 256 KiB
-and not of 128, at the same ratio: a frame's elements are the block that is split and merged.
+Each step is one kernel, numpy or zstd call on a frame's worth of elements. Without the compiled kernels numpy splits and merges.
+It releases the GIL within a call, and with short calls two threads spend their time handing it over: with blocks of 64 Ki elements
+two threads were slower than one, with 128 Ki hardly faster, from 256 Ki on they reach 1.6 to 1.9 times its speed; beyond 512 Ki a
+block no longer fits a core's cache. Hence frames of 256 KiB and not of 128, at the same ratio.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torpor.codecs.zstd import HUFFMAN, declared_length, options
 from torpor.errors import Malformed
 from torpor.format.version import CODEC_PLANES
 from torpor.format.zstd import decompress
+from torpor.native import kernels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +130,10 @@ class Planes:
 
     def _split(self, elements: Words, plane: int, into: Bytes, scratch: Scratch) -> None:
         """Byte `plane` of each element rotated left by one bit. The casts drop all higher bits."""
-        np = self._np
+        np, compiled = self._np, kernels.library()
+        if compiled is not None:
+            kernels.split(compiled, elements.ctypes.data, elements.itemsize, plane, into.ctypes.data, len(elements))
+            return
         word = elements.dtype.newbyteorder("=")
         if plane:
             np.right_shift(elements, 8 * plane - 1, out=into, dtype=word, casting="unsafe")
@@ -142,8 +146,11 @@ class Planes:
 
     def _merge(self, planes: list[Bytes], into: Words, scratch: Scratch) -> None:
         """The inverse of `_split`, for all planes at once: pairs of planes to 2-byte words, a pair of those to 4-byte words."""
-        np = self._np
+        np, compiled = self._np, kernels.library()
         count = len(into)
+        if compiled is not None:
+            kernels.merge(compiled, [plane.ctypes.data for plane in planes], into.ctypes.data, count)
+            return
         halves: list[Words] = []
         for low in range(0, len(planes), 2):
             half = np.frombuffer(scratch.buffer(f"half{low}", 2 * count), np.uint16)

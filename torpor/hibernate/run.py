@@ -46,6 +46,7 @@ def _run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
+    system.no_math_threads()
     for root in job.scope.roots:
         if os.path.exists(root):
             system.syncfs(root)

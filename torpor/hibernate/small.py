@@ -12,8 +12,9 @@ from torpor.format.version import CHUNK_MAX
 from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
+from torpor.native import kernels
 from torpor.workspace.record import is_racy
-from torpor.workspace.walk import open_regular
+from torpor.workspace.walk import PATH_MAX, open_regular
 
 if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
@@ -37,6 +38,70 @@ class Kept(NamedTuple):
     id: bytes
 
 
+class _Bundle:
+    """A buffer that is being filled, one file behind the other."""
+
+    def __init__(self, shared: Shared, view: memoryview) -> None:
+        self.shared = shared
+        self.view = view
+        self.kept: list[Kept] = []
+        self.used = self.total = 0
+        self._seen: dict[bytes, int] = {}  # offset in the buffer by id: bytes that are here twice are kept once
+
+    def take(self, file: Small, offset: int, length: int) -> None:
+        """Settle a file whose bytes lie at `offset`, or keep them behind those that are kept already."""
+        self.total += length
+        if length == 0:
+            file.window.settle(file.row, None)
+            return
+        view, used = self.view, self.used
+        id = self.shared.hash(view[offset : offset + length])
+        found = self.shared.dedupe.find(id, length)
+        if found is not None:
+            file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
+            return
+        place = self._seen.setdefault(id, used)
+        self.kept.append(Kept(file, place, length, id))
+        if place == used:
+            if offset != used:
+                view[used : used + length] = view[offset : offset + length]
+            self.used += length
+
+
+def _read_many(bundle: _Bundle, files: list[Small]) -> list[Small]:
+    """Read all that is as the walk saw it and needs nothing special by one compiled call; the others are returned."""
+    lib = kernels.library()
+    if lib is None:
+        return files
+    plain: list[Small] = []
+    others: list[Small] = []
+    offsets: list[int] = []
+    records = bytearray()
+    named = end = 0
+    for file in files:
+        status, path = file.status, file.path
+        size = status.st_size
+        if not size or size > CHUNK_MAX - end or status.st_blocks * 512 < size or len(path) >= PATH_MAX:
+            others.append(file)
+            continue
+        records += kernels.WANTED.pack(named, end, size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        plain.append(file)
+        offsets.append(end)
+        named += len(path) + 1
+        end += size
+    if not plain:
+        return files
+    looked_at = time.time_ns()
+    done = kernels.read_small(lib, b"\0".join([file.path for file in plain]) + b"\0", records, bundle.view, len(plain))
+    for file, offset, fine in zip(plain, offsets, done, strict=True):
+        if fine:
+            file.window.update(file.row, file.status, is_racy(file.status, looked_at))
+            bundle.take(file, offset, file.status.st_size)
+        else:
+            others.append(file)
+    return others
+
+
 def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[list[Kept], int, list[Small]]:
     """Read files into a buffer of 4 MiB; rows of all are settled but of those kept, and of those that did not fit.
 
@@ -44,33 +109,19 @@ def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[list[Kep
     """
     shared.first_byte()
     began = time.perf_counter()
-    kept: list[Kept] = []
+    bundle = _Bundle(shared, view)
     rest: list[Small] = []
-    seen: dict[bytes, int] = {}  # offset in the buffer by id: bytes that are here twice are kept once
-    used = total = 0
-    for file in files:
-        length = _read(shared, view, file, used)
+    for file in _read_many(bundle, files):
+        length = _read(shared, view, file, bundle.used)
         if length is None:
             continue
-        if length > CHUNK_MAX - used:
+        if length > CHUNK_MAX - bundle.used:
             rest.append(file)
             continue
-        total += length
-        if length == 0:
-            file.window.settle(file.row, None)
-            continue
-        id = shared.hash(view[used : used + length])
-        found = shared.dedupe.find(id, length)
-        if found is not None:
-            file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
-            continue
-        offset = seen.setdefault(id, used)
-        kept.append(Kept(file, offset, length, id))
-        if offset == used:
-            used += length
-    shared.count_read(len(files) - len(rest), total)
-    shared.progress.stage("read").add(total, time.perf_counter() - began)
-    return kept, used, rest
+        bundle.take(file, bundle.used, length)
+    shared.count_read(len(files) - len(rest), bundle.total)
+    shared.progress.stage("read").add(bundle.total, time.perf_counter() - began)
+    return bundle.kept, bundle.used, rest
 
 
 def store(worker: Worker, data: memoryview, kept: list[Kept], kind: int, chooser: Chooser) -> None:

@@ -18,6 +18,7 @@ from torpor.format.version import CHUNK_MAX, CLASS_LARGE
 from torpor.jobs import RestoreJob
 from torpor.plan.fetch import SPAN, Unit
 from torpor.storage.transfer import Transfer
+from torpor.wake.batch import Batch
 from torpor.wake.compare import Wants
 from torpor.wake.files import Files, Kept, LargeFile
 from torpor.wake.folders import Folders
@@ -132,6 +133,7 @@ class Fetcher:
         survey, wants = self._survey, self._wants
         whole: bytes | None = None
         written = 0
+        batch = Batch(data, self._files, self._metadata, self._kept, worker.folders)
         for at in range(first, last):
             number = wants.entry[self._wanted[at]]
             block, row = survey.index.at(number)
@@ -140,7 +142,7 @@ class Fetcher:
                 size = block.size[row]
                 part = data[content.offset : content.offset + size]
                 self._check(part, content.id, place, pack)
-                self._files.small(worker.folders, block, row, part)
+                batch.add(block, row, part, content.offset)
                 written += size
             else:
                 if whole is None:
@@ -151,6 +153,7 @@ class Fetcher:
                 file.write(data, self._offset(number, wants.step[self._wanted[at]]))
                 file.done(worker.folders, 1)
                 written += len(data)
+        batch.flush()
         with self._lock:
             self.checked[place] = self.checked.get(place, 0) + last - first
         return written

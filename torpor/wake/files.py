@@ -44,9 +44,13 @@ class Kept:
 
     def seen(self, number: int, status: os.stat_result) -> None:
         """Remember a finished file. It is racy only if its own mtime is about now: any later write moves the mtime there."""
+        racy = RACY if abs(status.st_mtime_ns - time.time_ns()) < RACY_NS else 0
+        self.set(number, status.st_dev, status.st_ino, status.st_ctime_ns, racy)
+
+    def set(self, number: int, device: int, inode: int, ctime: int, flags: int) -> None:
         survey = self._survey
-        survey.device[number], survey.inode[number], survey.ctime[number] = status.st_dev, status.st_ino, status.st_ctime_ns
-        self.flags[number] = RACY if abs(status.st_mtime_ns - time.time_ns()) < RACY_NS else 0
+        survey.device[number], survey.inode[number], survey.ctime[number] = device, inode, ctime
+        self.flags[number] = flags
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:
@@ -61,7 +65,7 @@ class Files:
     def __init__(self, metadata: Metadata, kept: Kept, fresh: bool, replace: bool) -> None:
         self._metadata = metadata
         self._kept = kept
-        self._fresh = fresh
+        self.fresh = fresh
         self._replace = replace
 
     def create(self, handle: int, name: bytes, mode: int, root: bool = False) -> tuple[int, bytes | None]:
@@ -77,7 +81,7 @@ class Files:
         try:
             return os.open(name, _CREATE, mode & 0o777, dir_fd=handle), None
         except FileExistsError:
-            if self._fresh:
+            if self.fresh:
                 raise TargetNotEmpty(
                     f"{show_path(name)} appeared in the target while it was being restored.",
                     safe="It was left alone.",

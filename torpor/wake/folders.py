@@ -49,13 +49,19 @@ class Anchors:
 
 
 class Folders:
-    """One thread's open directories, the most recently used kept."""
+    """One thread's open directories, the most recently used kept; while `pinned`, all."""
 
     def __init__(self, survey: Survey, anchors: Anchors) -> None:
         self._survey = survey
         self._anchors = anchors
         self._open: OrderedDict[int, int] = OrderedDict()
         self._parents: dict[int, int] = {}
+        self.pinned = False
+
+    @property
+    def held(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     def fd(self, number: int) -> int:
         """An open handle of a directory entry; valid until the next call from this thread's `Folders`."""
@@ -86,11 +92,20 @@ class Folders:
                         ) from None
                     raise
             self._open[step] = handle
-        while len(self._open) > max(_KEEP, len(chain)):
-            _, old = self._open.popitem(last=False)
-            os.close(old)
+        if not self.pinned:
+            self._trim(max(_KEEP, len(chain)))
         self._open.move_to_end(number)
         return handle
+
+    def _trim(self, most: int) -> None:
+        while len(self._open) > most:
+            _, old = self._open.popitem(last=False)
+            os.close(old)
+
+    def unpin(self) -> None:
+        """Handles from before may be closed from now on."""
+        self.pinned = False
+        self._trim(_KEEP)
 
     def place(self, parent: int, name: bytes, number: int) -> tuple[int, bytes]:
         """(directory handle, name) under which an entry goes. A root that is a file goes to its target's own name."""

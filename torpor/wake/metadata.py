@@ -12,6 +12,7 @@ from torpor.format import entries
 from torpor.format.entries import EntryBlock
 from torpor.format.meta import Meta
 from torpor.jobs import RestoreJob
+from torpor.native.kernels import SET_MODE
 from torpor.workspace import attributes
 
 
@@ -51,6 +52,13 @@ class Metadata:
         if self.occupied or mode & (0o7000 | self._umask) or owner != (self._euid, self._egid):
             os.fchmod(fd, mode)
         self._attributes_and_time(fd, block, row)
+
+    def plain_mode(self, block: EntryBlock, row: int) -> int | None:
+        """Permissions for a new file, with `SET_MODE` if `open` can't give them all; None for one that needs more than those and a time."""
+        if self.occupied or row in block.attributes or self.owner(block, row) != (self._euid, self._egid):
+            return None
+        mode = self.mode(block, row)
+        return mode | SET_MODE if mode & (0o7000 | self._umask) else mode
 
     def apply(self, fd: int, block: EntryBlock, row: int, status: os.stat_result) -> None:
         """Make an existing file or folder agree; `status` is its stat now."""

@@ -38,6 +38,7 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
+    system.no_math_threads()
     transfer = Transfer(job.grant)
     spool: IO[bytes] | None = None
     try:

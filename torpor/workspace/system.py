@@ -53,6 +53,11 @@ def keep_heap() -> None:
     mallopt(-8, 2)  # M_ARENA_MAX: threads share arenas, so that memory stays flat
 
 
+def no_math_threads() -> None:
+    """Keep numpy's linear algebra, which nothing here uses, from starting a thread a core that waits by spinning."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def syncfs(path: bytes) -> None:
     """Write everything of the file system at `path` to its device; of all file systems if it can't be opened."""
     try:

@@ -154,18 +154,18 @@ class _Walker:
             os.close(ignore)
 
 
-_PATH_MAX = 4096  # bytes of a path that one system call takes
+PATH_MAX = 4096  # bytes of a path that one system call takes
 _REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def open_regular(path: bytes) -> int:
     """Open a file for reading without following a link at its end and without waiting on a fifo."""
-    if len(path) < _PATH_MAX:
+    if len(path) < PATH_MAX:
         return os.open(path, _REGULAR)
     above = os.open(b"/", _OPEN_DIR)
     try:
-        while len(path) >= _PATH_MAX:
-            end = path.rindex(b"/", 0, _PATH_MAX)
+        while len(path) >= PATH_MAX:
+            end = path.rindex(b"/", 0, PATH_MAX)
             below = os.open(path[:end].lstrip(b"/"), _OPEN_DIR, dir_fd=above)
             os.close(above)
             above, path = below, path[end:]

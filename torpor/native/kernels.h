@@ -1,0 +1,21 @@
+/* What planes.c and files.c give to torpor/native/kernels.py. Every function may run in any number of threads. */
+
+#ifndef TORPOR_KERNELS_H
+#define TORPOR_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernels read elements as they lie in memory; without them numpy does the work"
+#endif
+
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(NO_CLONES)
+#define CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define CLONES
+#endif
+
+#define TORPOR_ABI 1 /* raise it with every change of a signature; kernels.py asks for its own */
+
+#endif

@@ -1,0 +1,78 @@
+"""Loads the compiled kernels and calls them; `library()` is None where there are none, and callers do without.
+
+ctypes lets go of the interpreter's lock during each call. Addresses come from objects that the caller keeps alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from functools import cache
+
+ABI = 1  # kernels.h
+FILE = "_kernels.so"
+WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
+MADE = struct.Struct("=QQQqIiQQq")  # offset of the name, address, size, mtime, mode, directory handle; device, inode, ctime when made
+SET_MODE = 1 << 31
+
+_pointer, _size = ctypes.c_void_p, ctypes.c_size_t
+_SIGNATURES: dict[str, list[type]] = {
+    "torpor_split2": [_pointer, ctypes.c_uint, _pointer, _size],
+    "torpor_split4": [_pointer, ctypes.c_uint, _pointer, _size],
+    "torpor_merge2": [_pointer, _pointer, _pointer, _size],
+    "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
+    "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
+    "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
+}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels; None if they were not built, were built for another machine, or belong to another version of torpor."""
+    try:
+        found = ctypes.CDLL(os.path.join(os.path.dirname(__file__), FILE))
+        found.torpor_abi.restype = ctypes.c_uint
+        if found.torpor_abi() != ABI:
+            return None
+    except (OSError, AttributeError):
+        return None
+    for name, arguments in _SIGNATURES.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, None
+    return found
+
+
+def split(lib: ctypes.CDLL, elements: int, width: int, plane: int, into: int, count: int) -> None:
+    """Byte `plane` of each of `count` elements of 2 or 4 bytes, rotated left by one bit. `elements`, `into`: addresses."""
+    (lib.torpor_split2 if width == 2 else lib.torpor_split4)(elements, plane, into, count)
+
+
+def merge(lib: ctypes.CDLL, planes: list[int], into: int, count: int) -> None:
+    """The inverse, for all 2 or 4 planes at once. `planes`, `into`: addresses."""
+    (lib.torpor_merge2 if len(planes) == 2 else lib.torpor_merge4)(*planes, into, count)
+
+
+def address(buffer: memoryview | bytearray) -> int:
+    """Where a writable buffer begins in memory; it must not be empty."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryview, count: int) -> bytearray:
+    """Read files into a buffer; 1 for each that is as the walk saw it and has no extended attributes, else 0: nothing is known of it.
+
+    `paths`: each ends with a zero byte; `files`: `count` records `WANTED`, all within the buffer.
+    """
+    done = bytearray(count)
+    lib.torpor_read_small(paths, address(files), address(buffer), address(done), count)
+    return done
+
+
+def write_small(lib: ctypes.CDLL, names: bytes, files: bytearray, count: int) -> bytearray:
+    """Make new files; 1 for each that is whole (its record has its stat then), else 0: there is nothing of it.
+
+    `names`: each ends with a zero byte; `files`: `count` records `MADE`.
+    """
+    done = bytearray(count)
+    lib.torpor_write_small(names, address(files), address(done), count)
+    return done
