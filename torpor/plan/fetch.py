@@ -38,7 +38,12 @@ def order(places: array[int], priorities: array[int], chunks: ChunkList) -> list
     for place, priority in zip(places, priorities, strict=True):
         urgent[place] = min(urgent[place], priority)
     pack, offset = chunks.pack, chunks.offset
-    keys = [urgent[place] << 64 | pack[place] << 32 | offset[place] for place in places]
+    # Many wants share a chunk, so chunks are sorted first.
+    ranked = sorted(set(places), key=lambda place: urgent[place] << 64 | pack[place] << 32 | offset[place])
+    rank = array("I", bytes(4 * len(chunks)))
+    for number, place in enumerate(ranked):
+        rank[place] = number
+    keys = [rank[place] for place in places]
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 

@@ -76,11 +76,13 @@ class Wants:
 def want_everything(survey: Survey) -> Wants:
     """For an empty target."""
     wants = Wants()
-    for at, number in enumerate(survey.small):
-        block, row = survey.index.at(number)
-        wants.small(survey, at, block.size[row])
+    wants.place, wants.entry, wants.priority = survey.small_place[:], survey.small[:], survey.small_class[:]
+    wants.step.frombytes(bytes(4 * len(wants.place)))
+    wants.files = len(wants.place)
+    wants.bytes = survey.small_bytes
     for number in survey.large:
         wants.large(survey, number, range(len(survey.refs(number))), False)
+    wants.room = survey.data_bytes
     wants.empty = survey.empty
     wants.files += len(survey.empty)
     return wants

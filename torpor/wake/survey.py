@@ -34,7 +34,7 @@ class Survey:
         self.symlinks = array("I")
         self.hardlinks, self.hardlink_targets = array("I"), array("I")
         self.references = array("I", bytes(4 * len(index.chunks)))
-        self.raw_bytes = self.files = 0
+        self.raw_bytes = self.files = self.small_bytes = 0
         self.data_bytes: Counter[int] = Counter()  # by root: what a restore into an empty target writes, all but the holes
         self.unchanged = bytearray()  # 1: the record has the same content for this path; 2: and has checked these very chunks
         self.device, self.inode, self.ctime = array("Q"), array("Q"), array("q")
@@ -95,6 +95,7 @@ class Survey:
             self.small_place.append(content.chunk)
             self.small_class.append(klass_of(block.names[row], parent in self._heavy))
             self.references[content.chunk] += 1
+            self.small_bytes += block.size[row]
             self.data_bytes[self._root] += block.size[row]
         elif isinstance(content, entries.Chunked):
             self.large.append(number)
