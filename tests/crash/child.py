@@ -64,7 +64,7 @@ def arm(point: CrashPoint) -> None:
     setattr(torpor.hibernate.packer, "PACK_TARGET", PACK)  # noqa: B010
     count(point, Journal, "pack")
     count(point, RecordWriter, "finish")
-    count(point, Kept, "seen")
+    count(point, Kept, "set")
     for step in ("folders", "symlinks", "hardlinks", "sweep", "extras", "metadata", "root_times"):
         count(point, Finisher, step)
 

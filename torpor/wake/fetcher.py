@@ -134,9 +134,13 @@ class Fetcher:
         whole: bytes | None = None
         written = 0
         batch = Batch(data, self._files, self._metadata, self._kept, worker.folders)
+        base = end = 0
         for at in range(first, last):
             number = wants.entry[self._wanted[at]]
-            block, row = survey.index.at(number)
+            if not base <= number < end:
+                block, _ = survey.index.at(number)
+                base, end = block.base, block.base + len(block)
+            row = number - base
             content = block.content[row]
             if isinstance(content, Bundled):
                 size = block.size[row]

@@ -25,6 +25,7 @@ class Metadata:
         self._root = os.geteuid() == 0
         self._change = job.owners != "none" and self._root
         self.refused: Counter[str] = Counter()
+        self._plain: dict[tuple[int, int, int], int | None] = {}
         self._users = _by_name(meta.users, lambda name: pwd.getpwnam(name).pw_uid) if job.owners == "names" else {}
         self._groups = _by_name(meta.groups, lambda name: grp.getgrnam(name).gr_gid) if job.owners == "names" else {}
         self._euid, self._egid = os.geteuid(), os.getegid()
@@ -55,10 +56,14 @@ class Metadata:
 
     def plain_mode(self, block: EntryBlock, row: int) -> int | None:
         """Permissions for a new file, with `SET_MODE` if `open` can't give them all; None for one that needs more than those and a time."""
-        if self.occupied or row in block.attributes or self.owner(block, row) != (self._euid, self._egid):
+        if self.occupied or row in block.attributes:
             return None
-        mode = self.mode(block, row)
-        return mode | SET_MODE if mode & (0o7000 | self._umask) else mode
+        key = block.mode[row], block.uid[row], block.gid[row]
+        if key not in self._plain:  # a workspace has few of them
+            mode = self.mode(block, row)
+            plain = self.owner(block, row) == (self._euid, self._egid)
+            self._plain[key] = None if not plain else mode | SET_MODE if mode & (0o7000 | self._umask) else mode
+        return self._plain[key]
 
     def apply(self, fd: int, block: EntryBlock, row: int, status: os.stat_result) -> None:
         """Make an existing file or folder agree; `status` is its stat now."""
