@@ -21,7 +21,7 @@ from torpor.hibernate.small import Kept, Small, fill, store
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.jobs import Scope
-from torpor.plan.bundles import ends_after, klass
+from torpor.plan.bundles import ends_after, is_heavy, klass_of
 from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import Record
 from torpor.workspace.recorded import Recorded, recorded
@@ -65,6 +65,7 @@ class Collector:
         self.users: set[int] = set()
         self.groups: set[int] = set()
         self.scanned_bytes = 0
+        self._folder, self._heavy = b"", False  # of the last small file
 
     def run(self) -> int:
         """Walk everything; the number of entries is returned once every block went out."""
@@ -192,7 +193,10 @@ class Collector:
         return True
 
     def _small(self, file: Small, relative: bytes) -> None:
-        kind = klass(relative)
+        folder, _, name = relative.rpartition(b"/")
+        if folder != self._folder:
+            self._folder, self._heavy = folder, any(map(is_heavy, folder.split(b"/")))
+        kind = klass_of(name, self._heavy)
         size = file.status.st_size
         if self._filled[kind] + size > CHUNK_MAX or len(self._bundles[kind]) >= 4096:
             self._send(kind)

@@ -95,7 +95,8 @@ def _read_many(bundle: _Bundle, files: list[Small]) -> list[Small]:
     done = kernels.read_small(lib, b"\0".join([file.path for file in plain]) + b"\0", records, bundle.view, len(plain))
     for file, offset, fine in zip(plain, offsets, done, strict=True):
         if fine:
-            file.window.update(file.row, file.status, is_racy(file.status, looked_at))
+            if not is_racy(file.status, looked_at):
+                file.window.calm(file.row)
             bundle.take(file, offset, file.status.st_size)
         else:
             others.append(file)

@@ -43,6 +43,10 @@ class Window:
         block.size[row] = status.st_size if size is None else size
         self.stats.replace(row, status, racy)
 
+    def calm(self, row: int) -> None:
+        """What the walk saw is what was read, and a later change will show."""
+        self.stats.flags[row] = 0
+
     def flag(self, row: int, flag: int) -> None:
         self.block.flags[row] |= flag
 

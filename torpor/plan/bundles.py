@@ -30,12 +30,6 @@ def klass_of(name: bytes, heavy: bool) -> int:
     return CLASS_BUNDLE if heavy or not _TEXT.match(name) else CLASS_CRITICAL
 
 
-def klass(path: bytes) -> int:
-    """The pack class of a small file from its path within its root."""
-    *folders, name = path.split(b"/")
-    return klass_of(name, any(map(is_heavy, folders)))
-
-
 def ends_after(path: bytes, size: int, filled: int) -> bool:
     """Whether a bundle ends behind this file. `filled`: bytes in it, this file's included.
 

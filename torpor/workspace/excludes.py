@@ -75,8 +75,7 @@ class Excludes:
         if self._defaults:
             if name in _DEFAULT_NAMES:
                 return True
-            parent = folder.rsplit(b"/", 1)[-1]
-            if directory and any(parent == head and name == tail for head, tail in _DEFAULT_TAILS):
+            if directory and any(name == tail and folder.rsplit(b"/", 1)[-1] == head for head, tail in _DEFAULT_TAILS):
                 return True
         if self.plain:
             return False
