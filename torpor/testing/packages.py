@@ -86,8 +86,8 @@ class _Prose:
             b"".join(pieces[i] for i in generator.integers(0, len(pieces), generator.integers(2, 6))) for _ in range(len(pieces) // 2)
         ]
         self._pieces = [piece for pair in zip(pieces[: len(phrases)], phrases, strict=True) for piece in pair] + pieces[len(phrases) :]
-        weights: NDArray[np.float64] = np.arange(2, len(self._pieces) + 2) ** -_ZIPF
-        self._law = np.cumsum(weights / weights.sum())
+        weights = (np.arange(2, len(self._pieces) + 2) ** -_ZIPF).astype(np.float64)
+        self._law: NDArray[np.float64] = np.cumsum(weights / weights.sum())
         self._law[-1] = 1.0
         self._length = float(np.dot(np.diff(self._law, prepend=0.0), [len(piece) for piece in self._pieces]))
 
