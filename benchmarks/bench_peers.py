@@ -17,13 +17,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CalledProcessError
 
-from benchmarks.measure import MIB, median, options, save, saved, scratch, size_of, table
+from benchmarks.measure import MIB, SETTLE, median, options, save, saved, scratch, size_of, table
 from benchmarks.peers import Peer, installed
 from benchmarks.workspaces import ROWS, USUAL, change
 from torpor.testing.compare import compare_trees
-
-SETTLE = 2.5  # seconds after a change: a file that changed within two seconds of a snapshot is read again by the next one
 
 
 @dataclass
@@ -37,6 +36,14 @@ class Times:
     news: list[int] = field(default_factory=list)
     stored: int = 0
     differences: list[str] = field(default_factory=list)
+    failures: int = 0
+
+    def failed(self, error: CalledProcessError) -> None:
+        """A command of this peer failed: its round is lost, and the others go on. torpor's ends the run."""
+        if self.peer.name == "torpor":
+            raise error
+        self.failures += 1
+        _say(f"{self.peer.name} failed: {error}")
 
     def compare(self, source: Path, target: Path) -> None:
         """Look at a restored tree; a difference ends the run if torpor made it, and is counted for others."""
@@ -52,7 +59,12 @@ class Times:
         out: dict[str, object] = {name: round(median(values), 3) for name, values in medians.items() if values}
         if self.news:
             out["new_bytes"] = int(median(self.news))
-        out |= {"stored_bytes": self.stored, "compresses": self.peer.compresses, "differences": len(self.differences)}
+        out |= {
+            "stored_bytes": self.stored,
+            "compresses": self.peer.compresses,
+            "differences": len(self.differences),
+            "failures": self.failures,
+        }
         if self.differences:
             out["first_difference"] = self.differences[0]
         return out | {name: [round(value, 3) for value in values] for name, values in lists.items() if values}
@@ -77,11 +89,15 @@ def whole(source: Path, folder: Path, peers: Sequence[Peer], rounds: int) -> lis
         for times in found[first:] + found[:first]:
             _empty(store, target)
             peer = times.peer
-            peer.prepare(store)
-            seconds = peer.save(source, store)
-            times.stored = peer.stored(store)
-            again = peer.save(source, store) if peer.keeps else None
-            back = peer.load(store, target)
+            try:
+                peer.prepare(store)
+                seconds = peer.save(source, store)
+                times.stored = peer.stored(store)
+                again = peer.save(source, store) if peer.keeps else None
+                back = peer.load(store, target)
+            except CalledProcessError as error:
+                times.failed(error)
+                continue
             times.compare(source, target)
             if number < 0:
                 continue
@@ -91,7 +107,7 @@ def whole(source: Path, folder: Path, peers: Sequence[Peer], rounds: int) -> lis
                 times.agains.append(again)
             _say(f"round {number + 1}: {peer.name}: save {seconds:.2f} s, restore {back:.2f} s")
     _empty(store, target)
-    return found
+    return [times for times in found if times.saves]
 
 
 def days(source: Path, folder: Path, peers: Sequence[Peer], rounds: int) -> list[Times]:
@@ -182,6 +198,7 @@ def main() -> None:
             if given.source is None:
                 _say(f"{name}: {ROWS[name].text}")
                 ROWS[name].make(source, given.size * MIB)
+                time.sleep(SETTLE)
             peers = installed(cores, given.zipnn, "" if given.source else ROWS[name].dtype)
             raw = size_of(source)
             found = (days if name == "day" else whole)(source.resolve(), folder, peers, given.rounds)

@@ -23,6 +23,7 @@ from torpor.bench import machine
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 1024 * 1024
+SETTLE = 2.5  # seconds after a change: a file that changed within two seconds of a snapshot is read again by the next one
 
 
 @dataclass
@@ -72,6 +73,7 @@ def run(command: Sequence[str] | str, *, env: dict[str, str] | None = None, cwd:
     done.set()
     after = os.times()
     if process.returncode:
+        sys.stderr.buffer.write(errors)
         raise subprocess.CalledProcessError(process.returncode, command, output, errors)
     cpu = (after.children_user - before.children_user) + (after.children_system - before.children_system)
     return Run(wall, cpu, peak, output)

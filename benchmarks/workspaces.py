@@ -99,7 +99,7 @@ ROWS = {
     "bf16": Workspace("weights in bf16", _weights("BF16", bf16), "bfloat16"),
     "fp16": Workspace("weights in fp16", _weights("F16", fp16), "float16"),
     "fp32": Workspace("weights in fp32, with the state of Adam", _adam, "float32"),
-    "venv": Workspace("a virtual environment of 30,000 small files", _packages),
+    "venv": Workspace("a virtual environment of small files", _packages),
     "mixed": Workspace("a training machine: weights, optimizer state, packages, data, code", ml_workspace),
     "incompressible": Workspace("archives and images, which nothing shrinks", _noise),
     "day": Workspace("a day's change of about 3 % of the mixed workspace", ml_workspace),

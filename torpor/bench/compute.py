@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torpor.bench import data
-from torpor.bench.rows import Row
+from torpor.bench.rows import CHOSEN, Row
 from torpor.bench.timing import speed
 from torpor.codecs.base import NO_HINT, Codec, Hint, Scratch
 from torpor.codecs.choose import Chooser
@@ -97,7 +97,7 @@ def _codec(name: str, codec: Codec, raw: bytes, hint: Hint, threads: int, second
         yield Row(group="codecs", name=f"{name}: encode", value=value, unit="GB/s", note="refuses: it would not shrink")
         return
     coded = bytes(found)
-    note = f"ratio {len(raw) / len(coded):.2f}" + ("; torpor chooses it" if chosen else "")
+    note = f"ratio {len(raw) / len(coded):.2f}" + (f"; {CHOSEN}" if chosen else "")
     yield Row(group="codecs", name=f"{name}: encode", value=value, unit="GB/s", limit=copy, limit_name=limit, note=note)
     value = speed(lambda: decoder(codec, coded, len(raw)), len(raw), threads, seconds)
     yield Row(group="codecs", name=f"{name}: decode", value=value, unit="GB/s", limit=copy, limit_name=limit, note=note)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from torpor.bench.charts import Bar, bars
-from torpor.bench.rows import HEAD, TITLES, cells
+from torpor.bench.rows import CHOSEN, HEAD, TITLES, Row, cells
 from torpor.bench.run import Result
 from torpor.errors import UsageError
 
@@ -29,20 +31,28 @@ def kind_of(path: str) -> str:
     return found
 
 
-def charts(result: Result) -> dict[str, str]:
-    """SVG documents by group and unit, such as `codecs-gb-s`: one of each that has a figure."""
-    found: dict[str, str] = {}
+class Chart(NamedTuple):
+    """`name`: its group and unit, such as `codecs-gb-s`."""
+
+    name: str
+    title: str
+    unit: str
+    bars: list[Bar]
+
+
+def charts(rows: Sequence[Row]) -> Iterator[Chart]:
+    """A chart for each group and unit that has a figure."""
     for group, title in TITLES.items():
-        mine = [row for row in result.rows if row.group == group]
-        for unit in dict.fromkeys(row.unit for row in mine if row.unit):
-            rows = [
-                Bar(row.name, row.value, row.limit, "" if row.value is not None else row.note, strong="torpor chooses" in row.note)
-                for row in mine
-                if row.unit == unit
-            ]
-            if any(bar.value is not None for bar in rows):
-                found[f"{group}-{unit.replace('/', '-').lower()}"] = bars(title, unit, rows)
-    return found
+        # Of a codec that refuses, the time it takes to see that says nothing beside those of others.
+        mine = [row for row in rows if row.group == group and row.value is not None and (group != "codecs" or row.limit is not None)]
+        for unit in dict.fromkeys(row.unit for row in mine):
+            drawn = [Bar(row.name, row.value, row.limit, strong=CHOSEN in row.note) for row in mine if row.unit == unit]
+            yield Chart(f"{group}-{unit.replace('/', '-').lower()}", title, unit, drawn)
+
+
+def _svg(result: Result) -> dict[str, str]:
+    """Documents by the names of charts."""
+    return {chart.name: bars(chart.title, chart.unit, chart.bars) for chart in charts(result.rows)}
 
 
 def write(result: Result, path: str) -> list[str]:
@@ -53,7 +63,7 @@ def write(result: Result, path: str) -> list[str]:
         return [path]
     written = [path]
     links: dict[str, str] = {}
-    for name, svg in charts(result).items():
+    for name, svg in _svg(result).items():
         chart = target.with_name(f"{target.stem}-{name}.svg")
         chart.write_text(svg, encoding="utf-8")
         links[name] = chart.name
@@ -79,7 +89,7 @@ def markdown(result: Result, links: dict[str, str]) -> str:
 
 def html(result: Result) -> str:
     """The page as one HTML file."""
-    drawn = charts(result)
+    drawn = _svg(result)
     out = [
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{TITLE}</title>',
         f"<style>\n{_STYLE}</style>",

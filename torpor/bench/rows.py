@@ -17,6 +17,8 @@ TITLES: dict[str, str] = {
     "gpu": "GPU",
 }
 
+CHOSEN = "torpor chooses it"  # in the note of a codec that torpor takes for such data
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the table.
