@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from torpor.bench import machine
+
 RESULTS = Path(__file__).parent / "results"
 MIB = 1024 * 1024
+SETTLE = 2.5  # seconds after a change: a file that changed within two seconds of a snapshot is read again by the next one
 
 
 @dataclass
@@ -67,6 +73,7 @@ def run(command: Sequence[str] | str, *, env: dict[str, str] | None = None, cwd:
     done.set()
     after = os.times()
     if process.returncode:
+        sys.stderr.buffer.write(errors)
         raise subprocess.CalledProcessError(process.returncode, command, output, errors)
     cpu = (after.children_user - before.children_user) + (after.children_system - before.children_system)
     return Run(wall, cpu, peak, output)
@@ -92,30 +99,50 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def machine() -> dict[str, object]:
-    """What a result must say of where it was measured."""
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
-    except OSError:
-        name = platform.machine()
-    return {
-        "cpu": name,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-
-
 def save(name: str, data: Mapping[str, object]) -> Path:
-    """Write a result as benchmarks/results/<name>.json."""
+    """Write a result as benchmarks/results/<name>.json, with the machine and the versions it was measured with."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), **data}, indent=1) + "\n", encoding="utf-8")
+    facts = {"machine": machine.describe(), "versions": machine.versions()}
+    path.write_text(json.dumps({**facts, **data}, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def saved(name: str) -> dict[str, object]:
+    """A result of before, to add to; empty if there is none."""
+    path = RESULTS / f"{name}.json"
+    found: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def options(description: str | None, *, folder: bool = True) -> argparse.ArgumentParser:
+    """What every benchmark takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if folder:
+        parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where to work; a memory file system measures no disk")
+    parser.add_argument("--save", default="", metavar="NAME", help="write the result below benchmarks/results/, for the machine NAME")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+@contextmanager
+def scratch(folder: Path | None = None) -> Iterator[Path]:
+    """A new folder, removed at the end."""
+    path = Path(tempfile.mkdtemp(prefix="torpor-bench-", dir=folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def repository(folder: Path) -> dict[str, str]:
+    """The environment in which torpor has its home and its repository in `folder`."""
+    return {**environment(), "TORPOR_HOME": str(folder / "home"), "TORPOR_STORAGE": (folder / "repository").as_uri()}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(entry.lstat().st_size for entry in path.rglob("*") if entry.is_file() and not entry.is_symlink())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

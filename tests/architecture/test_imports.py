@@ -27,7 +27,8 @@ def command(*arguments: str) -> str:
 LIGHT: dict[str, tuple[str, set[str]]] = {
     "the package": ("import torpor", HEAVY),
     "messages": ("import torpor.jobs", HEAVY - {"msgspec"}),
-    "torpor --version": (command("--version"), HEAVY),
+    "torpor --version": (command("--version"), HEAVY | {"torpor.bench"}),
+    "torpor bench --help": (command("bench", "--help"), CODECS | ORCHESTRATOR | {"cryptography", "torpor.bench"}),
 }
 # Not there yet when the first byte of a file (snapshot) or of a pack (restore) is asked for.
 LATER = SCREEN | ORCHESTRATOR | {"asyncio", "dataclasses", "http.client", "numpy", "ssl", "subprocess", "typing_extensions"}

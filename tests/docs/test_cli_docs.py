@@ -86,6 +86,7 @@ def test_json_fields(cli: Cli, workspace: Path, tmp_path: Path) -> None:
         "rm": cli.json("rm", "latest", "--dry-run"),
         "prune": cli.json("prune", "--dry-run"),
         "doctor": cli.json("doctor"),
+        "bench": cli.json("bench", "--size", "8M", "--folder", tmp_path),
         "keys show": cli.json("keys", "show"),
         "keys export": cli.json("keys", "export", "--file", tmp_path / "keys.json"),
         "keys import": cli.json("keys", "import", "--file", tmp_path / "keys.json"),

@@ -30,6 +30,7 @@ COMMANDS = {
     "keys export": Row("torpor.cli.keys_export", "Write the keys to a file."),
     "keys import": Row("torpor.cli.keys_import", "Get the keys of a repository onto this computer."),
     "doctor": Row("torpor.cli.doctor", "Check store, keys and this computer."),
+    "bench": Row("torpor.cli.bench", "Measure this machine, and find what holds it back."),
     "demo": Row("torpor.cli.demo", "Hibernate and wake a made-up workspace on this computer."),
 }
 GROUPS = {"keys": "Show, confirm, export and import the keys of a repository."}
