@@ -64,7 +64,7 @@ def merge(device: Device, planes: Sequence[Array], count: int) -> Array:
 def encode(device: Device, plane: Array, count: int, frame: int) -> Frames:
     """`count` bytes, 1 or more, as frames of `frame` raw bytes, each at a multiple of 16."""
     frames, per_frame = -(-count // frame), -(-frame // BLOCK_MAX)
-    if not 0 < count or not 0 < frame <= 1 << 22:
+    if count < 1 or not 0 < frame <= 1 << 22:
         raise ValueError("there is a byte at least, and a frame has at most 4 MiB")
     blocks = frames * per_frame
     capacity = _aligned(count + frames * (9 + ALIGN) + 3 * blocks)
