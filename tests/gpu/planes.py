@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +22,18 @@ def rotated(raw: bytes, width: int) -> Bytes:
     """Planes as rows, by docs/format.md §6 word for word."""
     elements = np.frombuffer(raw, f"<u{width}")
     rotate = (elements << 1 | elements >> (8 * width - 1)).astype(elements.dtype)
-    return np.ascontiguousarray(rotate.view(np.uint8).reshape(-1, width).T)
+    planes: Bytes = np.ascontiguousarray(rotate.view(np.uint8).reshape(-1, width).T)
+    return planes
 
 
 def exponents(dtype: str, size: int = 1 << 21) -> Bytes:
-    return rotated(weights(dtype, size), 4 if dtype == "fp32" else 2)[-1]
+    plane: Bytes = rotated(weights(dtype, size), 4 if dtype == "fp32" else 2)[-1]
+    return plane
 
 
 def made_up(kind: str, size: int, seed: int = 1) -> Bytes:
     dice = np.random.default_rng(seed)
-    plane = {
+    kinds: dict[str, Callable[[], NDArray[Any]]] = {
         "one symbol": lambda: np.full(size, 200),
         "two symbols": lambda: dice.choice([3, 250], size),
         "two symbols, one rare": lambda: np.where(dice.random(size) < 0.01, 255, 0),
@@ -43,8 +46,8 @@ def made_up(kind: str, size: int, seed: int = 1) -> Bytes:
         "runs": lambda: np.repeat(dice.integers(0, 256, size // 50 + 1), 50)[:size],
         # Counts like Fibonacci's numbers make the longest codes that there can be.
         "long codes": lambda: 230 - np.searchsorted(np.cumsum(1.618 ** -np.arange(1.0, 24.0)), dice.random(size) * 1.618),
-    }[kind]()
-    return plane.astype(np.uint8)
+    }
+    return kinds[kind]().astype(np.uint8)
 
 
 KINDS = [

@@ -47,8 +47,8 @@ def test_the_codec_decodes_a_chunk_made_of_it(shim: Shim, dtype: str, width: int
     raw = weights(dtype, 2 << 20)
     count = len(raw) // width
     planes = coder.split(shim, shim.upload(np.frombuffer(raw, np.uint8)), width, count, [True] * width)
-    frames = [None, *(on_device(shim, plane) for plane in planes[1:])]
-    layout = Layout(width, 0, 0, count, FRAME, tuple(plane and tuple(map(len, plane)) for plane in frames))
+    frames: list[list[bytes] | None] = [None, *(on_device(shim, plane) for plane in planes[1:])]
+    layout = Layout(width, 0, 0, count, FRAME, tuple(tuple(map(len, plane)) if plane else None for plane in frames))
     _, offsets, total = layout.place()
     coded = bytearray(total)
     coded[: len(layout.head())] = layout.head()

@@ -42,7 +42,7 @@ class Frames(NamedTuple):
     total: int  # bytes of `data` in use
 
 
-def split(device: Device, elements: Array, width: int, count: int, wanted: Sequence[bool]) -> list[Array | None]:
+def split(device: Device, elements: Array, width: int, count: int, wanted: Sequence[bool]) -> list[Array]:
     """Planes of `count` elements of 2 or 4 bytes; None for those not `wanted`."""
     planes = [device.zeros(count) if want else None for want in wanted]
     if len(planes) != width or width not in (2, 4):
