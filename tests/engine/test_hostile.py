@@ -83,9 +83,9 @@ HOSTILE: dict[str, Change] = {
     "a codec nobody knows": row(3, 5, 200),
     "the codec that is never used": row(3, 5, 255),
     "a root that leads out": roots(b"/srv/../../../out", b"/etc/alone"),
-    "a file root that leads out": roots(b"/srv/work", b"/../../out/alone"),
+    "a file root that leads out": roots(b"/srv/desk", b"/../../out/alone"),
     "a relative root": roots(b"../out", b"/etc/alone"),
-    "a root of no kind": roots(b"/srv/work", b"/etc/alone", kinds=("directory", "socket")),
+    "a root of no kind": roots(b"/srv/desk", b"/etc/alone", kinds=("directory", "socket")),
     "a meta section that is a list": with_frame(1, zstd.compress(b"[]"), raw=2),
     "a meta section of deep brackets": with_frame(1, zstd.compress(b'{"x":' + b"[" * 100_000), raw=100_005),
     "problems without number": with_frame(4, zstd.compress(b"[" + b"0," * 50_000 + b"0]"), raw=100_003),
@@ -172,7 +172,7 @@ def test_a_file_of_holes_takes_no_room(tmp_path: Path) -> None:
     there = Stranger.make(tmp_path, change)
     there.commit()
     there.restore()
-    status = (there.target / "srv/work/old").stat()
+    status = (there.target / "srv/desk/old").stat()
     assert (status.st_size, status.st_blocks) == (1 << 40, 0)
 
 
@@ -249,11 +249,11 @@ def test_false_content_is_never_restored(what: str, tmp_path: Path) -> None:
     with pytest.raises((Malformed, Damaged)):
         there.restore()
     assert there.outside() == before
-    hurt = {"srv/work/dir/four", "srv/work/dir/mixed"}
+    hurt = {"srv/desk/dir/four", "srv/desk/dir/mixed"}
     for name in hurt & set(there.written()):
         # A large file is filled in place; what is there of it is zeros or its own, never the false bytes.
         assert b"yyyy" not in (there.target / name).read_bytes()
-    assert (there.target / "srv/work/.torpor-restore").exists()
+    assert (there.target / "srv/desk/.torpor-restore").exists()
 
 
 # Targets.

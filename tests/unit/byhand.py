@@ -221,14 +221,14 @@ class Snapshot:
         self.meta: dict[str, Any] = {
             "snapshot": SNAPSHOT,
             "roots": [
-                {"name": b64(b"work"), "path": b64(b"/srv/work"), "kind": "directory"},
+                {"name": b64(b"desk"), "path": b64(b"/srv/desk"), "kind": "directory"},
                 {"name": b64(b"alone"), "path": b64(b"/etc/alone"), "kind": "file"},
             ],
             "users": {},
             "groups": {},
             "excludes": [],
         }
-        self.problems = [{"path": b64(b"/srv/work/gone"), "kind": "vanished", "detail": "it was gone"}]
+        self.problems = [{"path": b64(b"/srv/desk/gone"), "kind": "vanished", "detail": "it was gone"}]
         self.bend_rows: Callable[[list[Any]], None] = lambda rows: None
         self.bend_index: Callable[[bytes], bytes] = lambda index: index
         self.manifest_changes: dict[str, Any] = {}
@@ -263,22 +263,22 @@ class Snapshot:
         c_old = self.chunk(1, old, ZSTD, zstd.compress(old))
         c_block = self.chunk(0, block, ZSTD, zstd.compress(block))
         self.contents = {
-            b"work/a": a,
-            b"work/b": b,
-            b"work/dir/four": floats4,
-            b"work/dir/mixed": noise + bytes(1 << 20) + text + noise,
-            b"work/dir/two": floats2,
-            b"work/empty": b"",
-            b"work/hard": a,
-            b"work/old": old,
-            b"work/sparse": block + bytes(1 << 20) + block,
-            b"work/\xff\xfe": b,
+            b"desk/a": a,
+            b"desk/b": b,
+            b"desk/dir/four": floats4,
+            b"desk/dir/mixed": noise + bytes(1 << 20) + text + noise,
+            b"desk/dir/two": floats2,
+            b"desk/empty": b"",
+            b"desk/hard": a,
+            b"desk/old": old,
+            b"desk/sparse": block + bytes(1 << 20) + block,
+            b"desk/\xff\xfe": b,
             b"alone": alone,
         }
         far = len(block) + (1 << 20)
         extents = [(30_000, 6000), (far + 29_000, 8000)]
         self.entries = [
-            Entry(NONE, b"work", 0, 0o750),
+            Entry(NONE, b"desk", 0, 0o750),
             Entry(
                 0,
                 b"a",
@@ -344,7 +344,7 @@ class Snapshot:
         index = self.bend_index(index)
         name = self.writer.replace("/", "/index-")
         self.repo.put(f"packs/{name}", index)
-        private: dict[str, Any] = {"name": "blue fox", "machine": "vast 12", "rental": "", "roots": ["/srv/work"], "labels": {}}
+        private: dict[str, Any] = {"name": "blue fox", "machine": "vast 12", "rental": "", "roots": ["/srv/desk"], "labels": {}}
         digests = {"sha256": hashlib.sha256(index).hexdigest(), "head_sha256": hashlib.sha256(index[:head_size]).hexdigest()}
         files = [e for e in self.entries if e.kind == 1]
         self.manifest = {

@@ -44,7 +44,7 @@ def at(folder: Path, path: bytes) -> Path:
 
 def assert_restored(snap: Snapshot, target: Path) -> None:
     found = {os.fsencode(p.relative_to(target)) for p in target.rglob("*")}
-    assert found == {*snap.contents, b"work", b"work/dir", b"work/link"}
+    assert found == {*snap.contents, b"desk", b"desk/dir", b"desk/link"}
     for path, content in snap.contents.items():
         assert at(target, path).read_bytes() == content, path
 
@@ -59,7 +59,7 @@ def test_a_snapshot_comes_back_whole(encryption: str, tmp_path: Path, run: Run, 
     assert run(snap, "extract", SNAPSHOT[:8], str(target)) == 0
     assert capsys.readouterr().err == "unfreeze: note: an entry could not be saved, and is not made (see show --files)\n"
     assert_restored(snap, target)
-    work = target / "work"
+    work = target / "desk"
     for entry in snap.entries:
         paths = [p for p in target.rglob("*") if os.fsencode(p.name) == entry.name]
         for state in (p.lstat() for p in paths if entry.kind < 3):
@@ -84,7 +84,7 @@ def test_attributes(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
     snap = build(tmp_path / "repo")
     code = run(snap, "extract", "latest", str(tmp_path / "out"))
     if possible:
-        a = tmp_path / "out/work/a"
+        a = tmp_path / "out/desk/a"
         assert code == 0
         assert {name: os.getxattr(a, name) for name in os.listxattr(a)} == {"user.k": b"v\0w", "user.l": b""}
     else:
@@ -114,7 +114,7 @@ def test_setuid_and_owners_as_asked(tmp_path: Path, run: Run) -> None:
     snap = build(tmp_path / "repo")
     for name, options, mode in (("plain", [], 0o755), ("asked", ["--setuid"], 0o6755), ("mine", ["--setuid", "--no-owners"], 0o6755)):
         assert run(snap, "extract", "latest", str(tmp_path / name), *options) in (0, 3)
-        state = (tmp_path / name / "work/b").stat()
+        state = (tmp_path / name / "desk/b").stat()
         assert stat.S_IMODE(state.st_mode) == mode, name
         assert state.st_uid == (1234 if ROOT and name != "mine" else os.geteuid())
 
@@ -122,10 +122,10 @@ def test_setuid_and_owners_as_asked(tmp_path: Path, run: Run) -> None:
 def test_the_target_must_be_empty(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     snap = build(tmp_path / "repo")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full/work").symlink_to("/")
+    (tmp_path / "full/desk").symlink_to("/")
     assert run(snap, "extract", "latest", str(tmp_path / "full")) == 1
     assert "is not empty" in capsys.readouterr().err
-    assert os.listdir(tmp_path / "full") == ["work"]
+    assert os.listdir(tmp_path / "full") == ["desk"]
 
 
 def test_list_and_show(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,10 +143,10 @@ def test_list_and_show(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[s
     assert shown["keyring"] == snap.manifest["keyring"]
     assert run(snap, "show", "latest", "--files") == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert "8 ?00644 1234:4321 0 1750000000123456789 'work/gone'" in lines
-    assert "9 h00644 1234:4321 0 1750000000123456789 'work/hard' 1" in lines
-    assert "10 l00777 1234:4321 0 1750000000123456789 'work/link' '/etc/\\udcffpasswd'" in lines
-    assert any(line.endswith(r"'work/\udcff\udcfe'") for line in lines)
+    assert "8 ?00644 1234:4321 0 1750000000123456789 'desk/gone'" in lines
+    assert "9 h00644 1234:4321 0 1750000000123456789 'desk/hard' 1" in lines
+    assert "10 l00777 1234:4321 0 1750000000123456789 'desk/link' '/etc/\\udcffpasswd'" in lines
+    assert any(line.endswith(r"'desk/\udcff\udcfe'") for line in lines)
 
 
 def test_usage(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,9 +110,9 @@ def test_damage_while_extracting(tmp_path: Path, run: Run, capsys: pytest.Captur
     assert len(lines) == 1
     assert "No such file or directory" in lines[0]
     assert lines[0].endswith(f"(last read: packs/{OLD}/aaaaaaaa-12)")
-    assert (tmp_path / "out/work/dir/mixed").read_bytes() == snap.contents[b"work/dir/mixed"]
-    assert (tmp_path / "out/work/old").stat().st_size == 0
-    assert not (tmp_path / "out/work/sparse").exists()
+    assert (tmp_path / "out/desk/dir/mixed").read_bytes() == snap.contents[b"desk/dir/mixed"]
+    assert (tmp_path / "out/desk/old").stat().st_size == 0
+    assert not (tmp_path / "out/desk/sparse").exists()
 
 
 @pytest.mark.parametrize(
