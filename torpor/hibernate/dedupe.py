@@ -165,6 +165,14 @@ class Dedupe:
                     return place, found[1]
         return None
 
+    def any(self, ids: list[bytes], lengths: list[int]) -> bool:
+        """Whether `find` may find one of them."""
+        if self._sources:
+            return True
+        with self._lock:
+            get = self._own.get
+            return any(get(id, length) is not None for id, length in zip(ids, lengths, strict=True))
+
     @contextmanager
     def storing(self, id: bytes) -> Iterator[None]:
         """While one thread looks for these bytes and stores them, others that have the same wait: so they are stored once."""
@@ -182,6 +190,13 @@ class Dedupe:
     def add(self, id: bytes, length: int, place: int, offset: int) -> None:
         with self._lock:
             self._own.add(id, length, place, offset)
+
+    def add_all(self, ids: list[bytes], lengths: list[int], place: int, offsets: list[int]) -> None:
+        """Files of one bundle."""
+        with self._lock:
+            add = self._own.add
+            for id, length, offset in zip(ids, lengths, offsets, strict=True):
+                add(id, length, place, offset)
 
 
 def ids_of(record: Record) -> IdTable:

@@ -14,6 +14,7 @@ ABI = 1  # kernels.h
 FILE = "_kernels.so"
 WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
 MADE = struct.Struct("=QQQqIiQQq")  # offset of the name, address, size, mtime, mode, directory handle; device, inode, ctime when made
+SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
 SET_MODE = 1 << 31
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
@@ -24,6 +25,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
     "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
     "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
+    "torpor_stat_many": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
 }
 
 
@@ -76,3 +78,10 @@ def write_small(lib: ctypes.CDLL, names: bytes, files: bytearray, count: int) ->
     done = bytearray(count)
     lib.torpor_write_small(names, address(files), address(done), count)
     return done
+
+
+def stat_many(lib: ctypes.CDLL, folder: int, names: list[bytes]) -> bytearray:
+    """A record `SEEN` for each entry of an open directory, links not followed."""
+    seen = bytearray(SEEN.size * len(names))
+    lib.torpor_stat_many(folder, b"\0".join(names) + b"\0", address(seen), len(names))
+    return seen
