@@ -56,8 +56,8 @@ class _Filling:
 
     def take_all(self, files: list[Small], offsets: list[int], lengths: list[int]) -> None:
         """Files that were read to these offsets, in ascending order."""
-        view, hash = self.view, self.shared.hash
-        ids = [hash(view[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+        view, id_of = self.view, self.shared.hash
+        ids = [id_of(view[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
         seen = dict(zip(ids, offsets, strict=True))
         if sum(lengths) == offsets[-1] + lengths[-1] and len(seen) == len(ids) and not self.shared.dedupe.any(ids, lengths):
             filled = self.filled
