@@ -125,7 +125,7 @@ class Collector:
             self._file(window, found, parent, name, number)
         elif stat.S_ISDIR(mode):
             row = window.add(parent, name, entries.DIRECTORY, status, False)
-            if found.fd >= 0:
+            if found.fd >= 0 and not found.plain:
                 try:
                     take_attributes(window, row, found.fd)
                 except OSError as error:

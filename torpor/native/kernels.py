@@ -26,7 +26,9 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
     "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
     "torpor_stat_many": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
+    "torpor_enter": [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64, _pointer, _pointer, _pointer, _size, _pointer],
 }
+_RESULTS: dict[str, type] = {"torpor_enter": ctypes.c_int}
 
 
 @cache
@@ -41,7 +43,7 @@ def library() -> ctypes.CDLL | None:
         return None
     for name, arguments in _SIGNATURES.items():
         function = getattr(found, name)
-        function.argtypes, function.restype = arguments, None
+        function.argtypes, function.restype = arguments, _RESULTS.get(name)
     return found
 
 
@@ -85,3 +87,42 @@ def stat_many(lib: ctypes.CDLL, folder: int, names: list[bytes]) -> bytearray:
     seen = bytearray(SEEN.size * len(names))
     lib.torpor_stat_many(folder, b"\0".join(names) + b"\0", address(seen), len(names))
     return seen
+
+
+class Door:
+    """Enters directories, one at a time: what the last `enter` found is kept here."""
+
+    def __init__(self, lib: ctypes.CDLL, device: int, room: int = 32 * 1024) -> None:
+        """`device`: only what lies on it is listed. `room`: bytes of a listing."""
+        self._enter = lib.torpor_enter
+        self._device = device
+        self._own, self._names, self._size = bytearray(SEEN.size), bytearray(room), room
+        self._plain, self._listed = ctypes.c_uint8(), ctypes.c_int64()
+        self._own_at, self._names_at = address(self._own), address(self._names)
+
+    def enter(self, above: int, name: bytes) -> int:
+        """Open the directory `name` in the open directory `above`: its descriptor, or -1 if it can't be opened."""
+        fd: int = self._enter(
+            above, name, self._device, self._own_at, ctypes.addressof(self._plain), self._names_at, self._size,
+            ctypes.addressof(self._listed),
+        )  # fmt: skip
+        return fd
+
+    @property
+    def status(self) -> tuple[int, ...]:
+        """The values of `SEEN`."""
+        return SEEN.unpack(self._own)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has no extended attributes."""
+        return bool(self._plain.value)
+
+    @property
+    def names(self) -> list[bytes] | None:
+        """What is in it, in the order of the names' bytes, each behind `d` (a directory) or `f`; None: not known."""
+        if self._listed.value < 0:
+            return None
+        names = bytes(memoryview(self._names)[: self._listed.value]).split(b"\0")
+        names.pop()  # behind the last zero byte
+        return names

@@ -26,6 +26,8 @@ class Status(NamedTuple):
 
 
 Stat = os.stat_result | Status
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_DIRECTORY = ord("d")
 _NOTHING = Status(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _make = Status._make
 MODE, LINKS = Status._fields.index("st_mode"), Status._fields.index("st_nlink")
@@ -42,6 +44,45 @@ def listing(fd: int) -> list[tuple[bytes, bool]]:
     """(name, is a directory) of all that is in an open directory, in the order of the names' bytes. Raises `OSError`."""
     with os.scandir(fd) as found:
         return sorted([(os.fsencode(entry.name), _is_directory(entry)) for entry in found])
+
+
+class Entered(NamedTuple):
+    """A directory that was opened. `fd`: -1 if it could not be, and `status.error` says why. `plain`: it has no extended attributes.
+
+    `names`: as `listing` gives them; None if they are still to be read.
+    """
+
+    fd: int
+    status: Status
+    plain: bool = False
+    names: list[tuple[bytes, bool]] | None = None
+
+
+class Door:
+    """Opens the directories of one tree, whose root lies on `device`; with the compiled kernels one call does all there is to do."""
+
+    def __init__(self, device: int) -> None:
+        lib = kernels.library()
+        self._door = kernels.Door(lib, device) if lib is not None else None
+
+    def enter(self, above: int, name: bytes) -> Entered:
+        """Open the directory `name` in the open directory `above`. No link is followed."""
+        door = self._door
+        if door is not None:
+            fd = door.enter(above, name)
+            status = _make(door.status)
+            if fd < 0:
+                return Entered(fd, status)
+            names = door.names
+            return Entered(fd, status, door.plain, None if names is None else [(name[1:], name[0] == _DIRECTORY) for name in names])
+        fd = -1
+        try:
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
+            return Entered(fd, status_of(os.fstat(fd)))
+        except OSError as error:
+            if fd >= 0:
+                os.close(fd)
+            return Entered(-1, _NOTHING._replace(error=error.errno or errno.EIO))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -13,11 +13,10 @@ from torpor.errors import NotFound, UsageError
 from torpor.format.tree import DEPTH_MAX
 from torpor.jobs import Scope, show_path
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
-from torpor.workspace.scan import MODE, Status, listing, scan, status_of
+from torpor.workspace.scan import MODE, OPEN_DIRECTORY, Door, Status, listing, scan, status_of
 
 _KIND = 0o170000
 _SAVED = {stat.S_IFREG, stat.S_IFLNK}
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Folder(NamedTuple):
@@ -53,6 +52,7 @@ class Found(NamedTuple):
     path: bytes
     stat: Status
     fd: int  # valid until the next entry: of a directory itself, else of the one it lies in; -1 if there is none
+    plain: bool = False  # a directory that is known to have no extended attributes
 
 
 Report = Callable[[bytes, str, str], None]
@@ -104,6 +104,7 @@ class _Walker:
         self._scope = scope
         self._excludes = Excludes(scope.excludes, scope.default_excludes)
         self._device = -1
+        self._listed: list[tuple[bytes, bool]] | None = None  # of the directory that was yielded last
 
     def walk(self, status: os.stat_result) -> Iterator[Run | Found]:
         prefix = b"%08d" % self._number
@@ -115,11 +116,12 @@ class _Walker:
         fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         found = status_of(os.fstat(fd))
         self._device = found.st_dev
+        self._door = Door(self._device)
         stack: list[tuple[Folder, Iterator[Run | Found]]] = []
         try:
             yield Found(self._number, 0, prefix, b"", b"", self._root, found, fd)
             top = Folder(self._number, 1, prefix, b"", self._root.rstrip(b"/"), fd)
-            stack.append((top, self._inside(top, self._root)))
+            stack.append((top, self._inside(top, self._root, None)))
             while stack:
                 part = next(stack[-1][1], None)
                 if part is None:
@@ -130,6 +132,7 @@ class _Walker:
                 if isinstance(part, Run):
                     yield part
                     continue
+                names = self._listed
                 try:
                     yield part
                 except BaseException:
@@ -143,15 +146,15 @@ class _Walker:
                 if self._scope.one_file_system and part.stat.st_dev != self._device:
                     self._report(part.path, "mount", "another file system: its content is left out")
                 else:
-                    stack[-1] = below, self._inside(below, part.path)
+                    stack[-1] = below, self._inside(below, part.path, names)
         finally:
             for folder, _ in stack:
                 os.close(folder.fd)
 
-    def _inside(self, folder: Folder, path: bytes) -> Iterator[Run | Found]:
+    def _inside(self, folder: Folder, path: bytes, names: list[tuple[bytes, bool]] | None) -> Iterator[Run | Found]:
         """What is in a folder. A directory is yielded with a descriptor of its own, if it can be entered."""
         try:
-            names = listing(folder.fd)
+            names = listing(folder.fd) if names is None else names
         except OSError as error:
             self._report(path, "unreadable", error.strerror or "")
             return
@@ -205,17 +208,15 @@ class _Walker:
         if folder.depth >= DEPTH_MAX:
             self._report(path, "unreadable", f"it lies deeper than {DEPTH_MAX} folders")
             return
-        child = -1
-        try:
-            child = os.open(name, _OPEN_DIR, dir_fd=folder.fd)
-            status = status_of(os.fstat(child))
-        except OSError as error:
+        child, status, plain, self._listed = self._door.enter(folder.fd, name)
+        if child < 0:
+            why = os.strerror(status.error)
             (status,) = scan(folder.fd, [name])
             if not stat.S_ISDIR(status.st_mode):  # it has become something else, or is gone
                 yield from self._run(folder, [name])
                 return
-            self._report(path, "unreadable", error.strerror or "")
-        yield _found(folder, name, status)._replace(fd=child)
+            self._report(path, "unreadable", why)
+        yield _found(folder, name, status)._replace(fd=child, plain=plain)
 
     def _read_ignore(self, fd: int, relative: bytes, path: bytes) -> None:
         try:
@@ -238,11 +239,11 @@ def open_regular(path: bytes) -> int:
     """Open a file for reading without following a link at its end and without waiting on a fifo."""
     if len(path) < PATH_MAX:
         return os.open(path, _REGULAR)
-    above = os.open(b"/", _OPEN_DIR)
+    above = os.open(b"/", OPEN_DIRECTORY)
     try:
         while len(path) >= PATH_MAX:
             end = path.rindex(b"/", 0, PATH_MAX)
-            below = os.open(path[:end].lstrip(b"/"), _OPEN_DIR, dir_fd=above)
+            below = os.open(path[:end].lstrip(b"/"), OPEN_DIRECTORY, dir_fd=above)
             os.close(above)
             above, path = below, path[end:]
         return os.open(path.lstrip(b"/"), _REGULAR, dir_fd=above)
