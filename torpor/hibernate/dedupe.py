@@ -17,8 +17,8 @@ from torpor.format import entries
 from torpor.format.chunks import ChunkList
 from torpor.format.index import Pack
 from torpor.format.version import NONE
+from torpor.hibernate.idtable import IdTable
 from torpor.hibernate.packer import PackList
-from torpor.plan.idtable import IdTable
 from torpor.workspace.journal import JournalPack
 from torpor.workspace.record import Record, RecordPack
 
@@ -165,13 +165,12 @@ class Dedupe:
                     return place, found[1]
         return None
 
-    def any(self, ids: list[bytes], lengths: list[int]) -> bool:
-        """Whether `find` may find one of them."""
+    def may_have(self, ids: list[bytes]) -> bool:
+        """False: `find` finds none of them."""
         if self._sources:
             return True
         with self._lock:
-            get = self._own.get
-            return any(get(id, length) is not None for id, length in zip(ids, lengths, strict=True))
+            return self._own.any_of(ids)
 
     @contextmanager
     def storing(self, id: bytes) -> Iterator[None]:
@@ -194,9 +193,7 @@ class Dedupe:
     def add_all(self, ids: list[bytes], lengths: list[int], place: int, offsets: list[int]) -> None:
         """Files of one bundle."""
         with self._lock:
-            add = self._own.add
-            for id, length, offset in zip(ids, lengths, offsets, strict=True):
-                add(id, length, place, offset)
+            self._own.add_all(ids, lengths, place, offsets)
 
 
 def ids_of(record: Record) -> IdTable:

@@ -59,7 +59,7 @@ class _Filling:
         view, id_of = self.view, self.shared.hash
         ids = [id_of(view[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
         seen = dict(zip(ids, offsets, strict=True))
-        if sum(lengths) == offsets[-1] + lengths[-1] and len(seen) == len(ids) and not self.shared.dedupe.any(ids, lengths):
+        if sum(lengths) == offsets[-1] + lengths[-1] and len(seen) == len(ids) and not self.shared.dedupe.may_have(ids):
             filled = self.filled
             filled.files, filled.offsets, filled.lengths, filled.ids = files, offsets, lengths, ids
             filled.used = self.total = offsets[-1] + lengths[-1]

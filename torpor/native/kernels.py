@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from array import array
 from functools import cache
 
 ABI = 1  # kernels.h
@@ -27,8 +28,10 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
     "torpor_stat_many": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
     "torpor_enter": [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64, _pointer, _pointer, _pointer, _size, _pointer],
+    "torpor_ids_known": [_pointer, ctypes.c_uint64, _pointer, ctypes.c_char_p, _size],
+    "torpor_ids_add": [_pointer, ctypes.c_uint64, _pointer, _size, _size],
 }
-_RESULTS: dict[str, type] = {"torpor_enter": ctypes.c_int}
+_RESULTS: dict[str, type] = {"torpor_enter": ctypes.c_int, "torpor_ids_known": ctypes.c_size_t}
 
 
 @cache
@@ -87,6 +90,17 @@ def stat_many(lib: ctypes.CDLL, folder: int, names: list[bytes]) -> bytearray:
     seen = bytearray(SEEN.size * len(names))
     lib.torpor_stat_many(folder, b"\0".join(names) + b"\0", address(seen), len(names))
     return seen
+
+
+def ids_known(lib: ctypes.CDLL, slots: array[int], ids: bytearray, wanted: bytes) -> int:
+    """How many of the `wanted` ids, 32 bytes each, a table holds. `slots`: a power of two of them; `ids`: of its rows, not empty."""
+    count: int = lib.torpor_ids_known(slots.buffer_info()[0], len(slots) - 1, address(ids), wanted, len(wanted) // 32)
+    return count
+
+
+def ids_add(lib: ctypes.CDLL, slots: array[int], ids: bytearray, first: int, end: int) -> None:
+    """Give slots to the rows from `first` to `end`; fewer rows than half the slots."""
+    lib.torpor_ids_add(slots.buffer_info()[0], len(slots) - 1, address(ids), first, end)
 
 
 class Door:
