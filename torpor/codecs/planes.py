@@ -76,7 +76,7 @@ def _encode(native: coding.Native, encoder: int, raw: memoryview, lead: int, wan
     # The head is as long as there are planes that shrink, so it is written last, up against the first plane.
     first = aligned(HEAD.size + width + 4 * frames * width + lead + len(raw) - end)
     room = width * (count + ALIGN * frames) + native.bound(min(FRAME, count))
-    out = scratch.buffer("planes", first + room)
+    out = scratch.buffer("coded", first + room)
     split = scratch.buffer("plane", min(FRAME, count))
     made = coding.encode_planes(native, encoder, raw[lead:end], wanted, FRAME, int(KEEP * count), split, out[first:])
     if made is None:

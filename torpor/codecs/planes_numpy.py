@@ -37,7 +37,7 @@ def encode(raw: memoryview, lead: int, wanted: list[bool], frame: int, scratch: 
     edges, offsets, total = layout.place()
     if total >= len(raw):
         return None
-    out = scratch.buffer("planes", total)
+    out = scratch.buffer("coded", total)
     out[:edges] = layout.head()
     out[edges : edges + lead] = raw[:lead]
     out[edges + lead : edges + lead + layout.tail] = raw[end:]

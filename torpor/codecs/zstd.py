@@ -62,7 +62,7 @@ class Zstd:
         native = coding.native()
         encoder = None if native is None else scratch.contexts(native).encoder(parameters)
         if native is not None and encoder is not None:
-            out = scratch.buffer("zstd", native.bound(len(data)))
+            out = scratch.buffer("coded", native.bound(len(data)))
             if size := coding.encode_frame(native, encoder, data, out):
                 return out[:size] if size < len(data) else None
         compressor = scratch.compressor(parameters)
