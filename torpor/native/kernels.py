@@ -14,6 +14,10 @@ ABI = 1  # kernels.h
 FILE = "_kernels.so"
 WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
 MADE = struct.Struct("=QQQqIiQQq")  # offset of the name, address, size, mtime, mode, directory handle; device, inode, ctime when made
+TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
+LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
+LEVELS = 4096
+SECTION = struct.Struct("=10Q24Q")  # see struct section in tree.c
 SET_MODE = 1 << 31
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
@@ -24,6 +28,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
     "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
     "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
+    "torpor_check_tree": [_pointer, ctypes.c_char_p],
 }
 
 
@@ -35,11 +40,12 @@ def library() -> ctypes.CDLL | None:
         found.torpor_abi.restype = ctypes.c_uint
         if found.torpor_abi() != ABI:
             return None
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(found, name)
+            function.argtypes, function.restype = arguments, None
+        found.torpor_check_tree.restype = ctypes.c_int
     except (OSError, AttributeError):
         return None
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(found, name)
-        function.argtypes, function.restype = arguments, None
     return found
 
 
@@ -56,6 +62,11 @@ def merge(lib: ctypes.CDLL, planes: list[int], into: int, count: int) -> None:
 def address(buffer: memoryview | bytearray) -> int:
     """Where a writable buffer begins in memory; it must not be empty."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def constant(data: bytes) -> int:
+    """Where bytes begin in memory, to be read alone."""
+    return ctypes.cast(data, ctypes.c_void_p).value or 0
 
 
 def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryview, count: int) -> bytearray:
@@ -76,3 +87,8 @@ def write_small(lib: ctypes.CDLL, names: bytes, files: bytearray, count: int) ->
     done = bytearray(count)
     lib.torpor_write_small(names, address(files), address(done), count)
     return done
+
+
+def check_tree(lib: ctypes.CDLL, tree: bytearray, section: bytes) -> bool:
+    """Whether every row of an entry section is fine; if not, `tree` is worth nothing afterwards. `section`: a record `SECTION`."""
+    return bool(lib.torpor_check_tree(address(tree), section))
