@@ -66,7 +66,7 @@ def address(buffer: memoryview | bytearray) -> int:
 
 def constant(data: bytes) -> int:
     """Where bytes begin in memory, to be read alone."""
-    return ctypes.cast(data, ctypes.c_void_p).value or 0
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
 def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryview, count: int) -> bytearray:
