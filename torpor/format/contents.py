@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence
 from itertools import accumulate, compress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 DIRECTORY, FILE, SYMLINK, HARDLINK, ABSENT = 0, 1, 2, 3, 4
 EMPTY, BUNDLED, CHUNKED = 0, 1, 2
@@ -54,7 +56,13 @@ def mask(*wanted: int) -> bytes:
     return bytes(code in wanted for code in range(256))
 
 
+FILES = mask(IS_EMPTY, IS_BUNDLED, IS_CHUNKED)
 _MASKS = {code: mask(code) for code in _CODES}
+
+
+def select(items: Iterable[T], codes: bytes, code: int) -> Iterator[T]:
+    """The items of rows of this code."""
+    return compress(items, codes.translate(_MASKS[code]))
 
 
 class Contents(MutableSequence[Content]):
@@ -87,7 +95,7 @@ class Contents(MutableSequence[Content]):
         """The rows of this code."""
         found = self._places.get(code)
         if found is None:
-            found = self._places[code] = array("I", compress(range(len(self.codes)), self.codes.translate(_MASKS[code])))
+            found = self._places[code] = array("I", select(range(len(self.codes)), self.codes, code))
         return found
 
     @property

@@ -152,6 +152,13 @@ def decode(base: int, rows: int, data: bytes) -> EntryBlock:
     return block
 
 
+def decoded(block: EntryBlock) -> Contents:
+    """The columns of a block that came from `decode`."""
+    if not isinstance(block.content, Contents):
+        raise TypeError("the block was not decoded")
+    return block.content
+
+
 def _flagged(flags: bytes, flag: int) -> list[int]:
     return [row for row, found in enumerate(flags) if found & flag] if flags.strip(b"\0") else []
 

@@ -70,8 +70,11 @@ class IndexFile:
     def checked_blocks(self) -> Iterator[EntryBlock]:
         """Every block in order; raises `Malformed` at the first row that breaks the format. Use before anything else."""
         check = CompiledCheck(self.chunks, [(root.name, root.kind == "directory") for root in self.meta.roots])
-        for block in self.raw_blocks():
+        for which, block in enumerate(self.raw_blocks()):
             check.block(block)
+            if which < KEEP:
+                with self._lock:
+                    self._cache[which] = block
             yield block
         check.end()
         self.check = check

@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 
 from torpor.format.chunks import ChunkList
-from torpor.format.contents import FILE, Contents, mask
+from torpor.format.contents import FILES, Contents
 from torpor.format.entries import EntryBlock
 from torpor.format.tree import DEPTH_MAX, TreeCheck
 from torpor.native import kernels
 
 _ROOT = struct.Struct("<BH")
-_IS_FILE = mask(FILE)
 
 
 class CompiledCheck(TreeCheck):
@@ -32,7 +31,7 @@ class CompiledCheck(TreeCheck):
         depth = kernels.TREE.unpack_from(self._tree)[4]
         before = bytes(self._tree[: kernels.TREE.size + depth * kernels.LEVEL.size])
         known = len(self._files)
-        self._files += block.type.tobytes().translate(_IS_FILE)
+        self._files += contents.codes.translate(FILES)
         data, starts = contents.source
         chunks, names, files = self._chunks, self._names, self._files
         ints = chunks.raw.buffer_info()[0], chunks.pack.buffer_info()[0], len(chunks)
