@@ -42,6 +42,7 @@ from torpor.jobs import (
 from torpor.remote import protocol
 from torpor.workspace import journal
 from torpor.workspace.record import Footer, Record, RecordPack, RecordWriter, Stats
+from torpor.workspace.treecheck import CompiledCheck
 
 REPOSITORY, LINEAGE = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
 SNAPSHOT = "20261102T030405678-0badcafe"
@@ -130,8 +131,8 @@ def trees(draw: st.DrawFn) -> EntryBlock:
     return made
 
 
-def _tree(data: bytes) -> None:
-    check = TreeCheck(chunk_list(), [(b"work", True)])
+def _tree(kind: type[TreeCheck], data: bytes) -> None:
+    check = kind(chunk_list(), [(b"work", True)])
     check.block(entries.decode(0, len(block()), data))
     check.end()
 
@@ -248,7 +249,8 @@ def _zstd(data: bytes) -> None:
 PARSERS: dict[str, Parser] = {
     "index head": Parser(lambda data: index.parse_head(data, "x"), [_head()]),
     "entries": Parser(lambda data: entries.decode(0, len(block()), data), [block().encode()]),
-    "tree": Parser(_tree, [block().encode()]),
+    "tree": Parser(partial(_tree, TreeCheck), [block().encode()]),
+    "tree, compiled": Parser(partial(_tree, CompiledCheck), [block().encode()]),
     "attributes": Parser(entries.decode_attributes, [entries.encode_attributes([(b"user.a", b"1"), (b"user.b", b"")])], whole=False),
     "chunks": Parser(lambda data: ChunkList().extend(3, data, 1), [chunk_list().sections()[0][1]]),
     "pack header": Parser(lambda data: pack.parse_header(data, PACK), [_pack()[:64]]),

@@ -6,6 +6,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable
+from itertools import accumulate, chain
 
 from torpor.errors import Malformed
 
@@ -31,12 +32,13 @@ def pack(*columns: bytes | bytearray | array[int]) -> bytes:
 class Reader:
     """Takes columns one by one from untrusted bytes; every disagreement is `Malformed`."""
 
-    __slots__ = ("_at", "_data", "_what")
+    __slots__ = ("_at", "_data", "_what", "starts")
 
     def __init__(self, data: bytes, what: str) -> None:
         self._data = memoryview(data)
         self._at = 0
         self._what = what
+        self.starts: list[int] = []  # where the bytes of each column that was taken begin
 
     def fail(self, why: str) -> Malformed:
         return Malformed(f"{self._what}: {why}.", safe="Nothing of it was used.")
@@ -50,6 +52,7 @@ class Reader:
         if size > len(self._data) - start or (length is not None and size != length):
             raise self.fail("a column has an impossible length")
         self._at = start + size
+        self.starts.append(start)
         return self._data[start : start + size]
 
     def ints(self, typecode: str, count: int) -> array[int]:
@@ -68,14 +71,10 @@ class Reader:
     def cut(self, lengths: Iterable[int]) -> list[bytes]:
         """The next column cut into pieces of the given lengths, which must fill it."""
         data = bytes(self.blob())
-        out: list[bytes] = []
-        at = 0
-        for length in lengths:
-            out.append(data[at : at + length])
-            at += length
-        if at != len(data):
+        ends = list(accumulate(lengths))
+        if (ends[-1] if ends else 0) != len(data):
             raise self.fail("strings do not fill their column")
-        return out
+        return [data[start:end] for start, end in zip(chain((0,), ends), ends, strict=False)]
 
     def end(self) -> None:
         if self._at != len(self._data):

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import MutableSequence, Sequence
 
 from torpor.errors import Malformed
-from torpor.format import columns
+from torpor.format import columns, contents
+from torpor.format.contents import (
+    ABSENT,
+    BUNDLED,
+    CHUNKED,
+    DIRECTORY,
+    EMPTY,
+    FILE,
+    HARDLINK,
+    SYMLINK,
+    Bundled,
+    Chunked,
+    Content,
+    Contents,
+)
 
-DIRECTORY, FILE, SYMLINK, HARDLINK, ABSENT = 0, 1, 2, 3, 4
+__all__ = ["ABSENT", "BUNDLED", "CHUNKED", "DIRECTORY", "EMPTY", "FILE", "HARDLINK", "SYMLINK", "Bundled", "Chunked", "Content", "Contents"]
+
 TORN, SPARSE, ATTRIBUTES = 1, 2, 4
-EMPTY, BUNDLED, CHUNKED = 0, 1, 2
 CHUNKER_FIXED, CHUNKER_SAFETENSORS = 1, 2
 
 _ATTRIBUTE = struct.Struct("<HI")
-
-
-class Bundled(NamedTuple):
-    """A small file: `size` bytes at `offset` of chunk number `chunk` of the chunk list; `id` of its own bytes."""
-
-    chunk: int
-    offset: int
-    id: bytes
-
-
-class Chunked(NamedTuple):
-    """A large file: chunks of the chunk list, one after the other."""
-
-    chunker: int
-    refs: array[int]
-
-
-Content = Bundled | Chunked | bytes | int | None
 
 
 class EntryBlock:
@@ -42,7 +37,8 @@ class EntryBlock:
     Row `i` has `parent[i]`, `names[i]`, `type[i]`, `mode[i]`, `uid[i]`, `gid[i]`, `mtime[i]` (ns), `size[i]`, `flags[i]`, and in
     `content[i]` what its type asks for: None; `Bundled` or `Chunked` of a file; the target (bytes) of a symbolic link; the entry
     number (int) a hard link points to. `extents` and `attributes` hold, by row, the data extents of sparse files (flat array:
-    offset, length, …) and the encoded attributes.
+    offset, length, …) and the encoded attributes. A block that was decoded has `Contents`, which is made row by row when asked and
+    can't be changed.
     """
 
     __slots__ = (
@@ -60,7 +56,7 @@ class EntryBlock:
         self.mtime = array("q")
         self.size = array("Q")
         self.flags = array("B")
-        self.content: list[Content] = []
+        self.content: MutableSequence[Content] = []
         self.extents: dict[int, array[int]] = {}
         self.attributes: dict[int, bytes] = {}
 
@@ -139,53 +135,44 @@ def decode(base: int, rows: int, data: bytes) -> EntryBlock:
     block.uid, block.gid = reader.ints("I", rows), reader.ints("I", rows)
     block.mtime, block.size = reader.ints("q", rows), reader.ints("Q", rows)
     block.flags = reader.ints("B", rows)
-    kinds = reader.ints("B", rows)
+    kinds = reader.ints("B", rows).tobytes()
     types = block.type.tobytes()
-    kind_bytes = kinds.tobytes()
-    bundled = kind_bytes.count(BUNDLED)
-    chunked = kind_bytes.count(CHUNKED)
-    b_chunk, b_offset = reader.ints("I", bundled), reader.ints("I", bundled)
-    b_id = bytes(reader.blob(bundled * 32))
+    bundled = kinds.count(BUNDLED)
+    chunked = kinds.count(CHUNKED)
+    b_chunk, b_offset, b_id = reader.ints("I", bundled), reader.ints("I", bundled), reader.blob(bundled * 32)
     c_count, c_chunker = reader.ints("I", chunked), reader.ints("B", chunked)
     c_refs = reader.ints("I", sum(c_count))
     flags = block.flags.tobytes()
-    sparse = [row for row, flag in enumerate(flags) if flag & SPARSE] if any(flags) else []
+    sparse = _flagged(flags, SPARSE)
     s_count = reader.ints("I", len(sparse))
     s_extents = reader.ints("Q", 2 * sum(s_count))
     targets = reader.strings(types.count(SYMLINK))
     links = reader.ints("I", types.count(HARDLINK))
-    marked = [row for row, flag in enumerate(flags) if flag & ATTRIBUTES] if any(flags) else []
+    marked = _flagged(flags, ATTRIBUTES)
     x_data = reader.cut(reader.ints("I", len(marked)))
     reader.end()
 
-    b = c = r = t = h = 0
-    for type_, kind in zip(types, kind_bytes, strict=True):
-        content: Content = None
-        if type_ == FILE:
-            if kind == BUNDLED:
-                content = Bundled(b_chunk[b], b_offset[b], b_id[b * 32 : b * 32 + 32])
-                b += 1
-            elif kind == CHUNKED:
-                content = Chunked(c_chunker[c], c_refs[r : r + c_count[c]])
-                r += c_count[c]
-                c += 1
-            elif kind != EMPTY:
-                raise reader.fail("a file has unknown content")
-        elif kind != EMPTY or type_ > ABSENT:
-            raise reader.fail("an entry has an impossible type")
-        elif type_ == SYMLINK:
-            content = targets[t]
-            t += 1
-        elif type_ == HARDLINK:
-            content = links[h]
-            h += 1
-        block.content.append(content)
+    codes = contents.codes(types, kinds)
+    if codes is None:
+        raise reader.fail("a file has unknown content" if contents.first_is_file(types, kinds) else "an entry has an impossible type")
+    block.content = Contents(codes, b_chunk, b_offset, b_id, c_count, c_chunker, c_refs, targets, links, (data, reader.starts))
     at = 0
     for row, count in zip(sparse, s_count, strict=True):
         block.extents[row] = s_extents[at : at + 2 * count]
         at += 2 * count
     block.attributes = dict(zip(marked, x_data, strict=True))
     return block
+
+
+def decoded(block: EntryBlock) -> Contents:
+    """The columns of a block that came from `decode`."""
+    if not isinstance(block.content, Contents):
+        raise TypeError("the block was not decoded")
+    return block.content
+
+
+def _flagged(flags: bytes, flag: int) -> list[int]:
+    return [row for row, found in enumerate(flags) if found & flag] if flags.strip(b"\0") else []
 
 
 def encode_attributes(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:

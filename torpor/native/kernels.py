@@ -16,6 +16,10 @@ FILE = "_kernels.so"
 WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
 MADE = struct.Struct("=QQQqIiQQq")  # offset of the name, address, size, mtime, mode, directory handle; device, inode, ctime when made
 SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
+TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
+LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
+LEVELS = 4096
+SECTION = struct.Struct("=10Q24Q")  # see struct section in tree.c
 SET_MODE = 1 << 31
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
@@ -30,8 +34,9 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_enter": [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64, _pointer, _pointer, _pointer, _size, _pointer],
     "torpor_ids_known": [_pointer, ctypes.c_uint64, _pointer, ctypes.c_char_p, _size],
     "torpor_ids_add": [_pointer, ctypes.c_uint64, _pointer, _size, _size],
+    "torpor_check_tree": [_pointer, ctypes.c_char_p],
 }
-_RESULTS: dict[str, type] = {"torpor_enter": ctypes.c_int, "torpor_ids_known": ctypes.c_size_t}
+_RESULTS: dict[str, type] = {"torpor_enter": ctypes.c_int, "torpor_ids_known": ctypes.c_size_t, "torpor_check_tree": ctypes.c_int}
 
 
 @cache
@@ -42,11 +47,11 @@ def library() -> ctypes.CDLL | None:
         found.torpor_abi.restype = ctypes.c_uint
         if found.torpor_abi() != ABI:
             return None
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(found, name)
+            function.argtypes, function.restype = arguments, _RESULTS.get(name)
     except (OSError, AttributeError):
         return None
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(found, name)
-        function.argtypes, function.restype = arguments, _RESULTS.get(name)
     return found
 
 
@@ -63,6 +68,11 @@ def merge(lib: ctypes.CDLL, planes: list[int], into: int, count: int) -> None:
 def address(buffer: memoryview | bytearray) -> int:
     """Where a writable buffer begins in memory; it must not be empty."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def constant(data: bytes) -> int:
+    """Where bytes begin in memory, to be read alone."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
 def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryview, count: int) -> bytearray:
@@ -140,3 +150,6 @@ class Door:
         names = bytes(memoryview(self._names)[: self._listed.value]).split(b"\0")
         names.pop()  # behind the last zero byte
         return names
+def check_tree(lib: ctypes.CDLL, tree: bytearray, section: bytes) -> bool:
+    """Whether every row of an entry section is fine; if not, `tree` is worth nothing afterwards. `section`: a record `SECTION`."""
+    return bool(lib.torpor_check_tree(address(tree), section))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import Counter
+from itertools import compress
 
 from torpor.errors import UsageError
-from torpor.format import entries
-from torpor.format.entries import EntryBlock
+from torpor.format import contents, entries
+from torpor.format.contents import Contents, select
+from torpor.format.entries import EntryBlock, decoded
 from torpor.format.version import CLASS_LARGE, NONE
 from torpor.plan.bundles import is_heavy, klass_of
 from torpor.workspace.indexfile import IndexFile
@@ -53,59 +55,78 @@ class Survey:
             self.unchanged = bytearray(index.count)
 
     def _block(self, block: EntryBlock) -> None:
-        for row, kind in enumerate(block.type):
-            number = block.base + row
-            parent = block.parent[row]
-            if parent == NONE:
-                self._root += 1
-                if self._root in self._selected:
-                    self.roots[number] = self._root
-                    self._starts.append(number)
-            taken = self._root in self._selected
-            self._taken.append(taken and kind == entries.FILE)
-            self._look_up(block, row, number, taken)
-            if not taken:
-                continue
-            content = block.content[row]
-            if kind == entries.DIRECTORY:
-                name = block.names[row]
-                self.folders[number] = (parent, name)
-                if parent in self._heavy or is_heavy(name):
-                    self._heavy.add(number)
-            elif kind == entries.FILE:
-                self.files += 1
-                self.raw_bytes += block.size[row]
-                self._file(block, row, number, parent)
-            elif kind == entries.SYMLINK:
-                self.symlinks.append(number)
-            elif kind == entries.HARDLINK and isinstance(content, int):
-                if not self._taken[content]:
-                    raise UsageError(
-                        "Two folders of this snapshot share hard-linked files, and only one of them is restored.",
-                        safe="Nothing was written.",
-                        remedy="Restore all of its folders together.",
-                    )
-                self.hardlinks.append(number)
-                self.hardlink_targets.append(content)
+        at = 0
+        for start in _roots(block.parent):
+            self._rows(block, at, start)
+            at = start
+            self._root += 1
+            if self._root in self._selected:
+                self.roots[block.base + start] = self._root
+                self._starts.append(block.base + start)
+        self._rows(block, at, len(block))
 
-    def _file(self, block: EntryBlock, row: int, number: int, parent: int) -> None:
-        content = block.content[row]
-        if isinstance(content, entries.Bundled):
-            self.small.append(number)
-            self.small_place.append(content.chunk)
-            self.small_class.append(klass_of(block.names[row], parent in self._heavy))
-            self.references[content.chunk] += 1
-            self.small_bytes += block.size[row]
-            self.data_bytes[self._root] += block.size[row]
-        elif isinstance(content, entries.Chunked):
-            self.large.append(number)
-            raw, pack = self.index.chunks.raw, self.index.chunks.pack
-            for place in content.refs:
-                self.references[place] += 1
-                if pack[place] != NONE:
-                    self.data_bytes[self._root] += raw[place]
-        else:
-            self.empty.append(number)
+    def _rows(self, block: EntryBlock, first: int, last: int) -> None:
+        """Rows of one root."""
+        taken = self._root in self._selected
+        if self._known is not None:
+            for row in range(first, last):
+                self._look_up(block, row, block.base + row, taken)
+        content = decoded(block)
+        codes = content.codes[first:last]
+        if not taken:
+            self._taken += bytes(len(codes))
+            return
+        files = codes.translate(contents.FILES)
+        self._taken += files
+        self.files += files.count(1)
+        self.raw_bytes += sum(compress(block.size[first:last], files))
+        for row in select(range(first, last), codes, contents.IS_DIRECTORY):
+            parent, name = block.parent[row], block.names[row]
+            self.folders[block.base + row] = (parent, name)
+            if parent in self._heavy or is_heavy(name):
+                self._heavy.add(block.base + row)
+        numbers = range(block.base + first, block.base + last)
+        self.empty.extend(select(numbers, codes, contents.IS_EMPTY))
+        self.symlinks.extend(select(numbers, codes, contents.IS_SYMLINK))
+        self._bundled(block, content, first, last)
+        for number in select(numbers, codes, contents.IS_CHUNKED):
+            self._chunked(number, content[number - block.base].refs)
+        for number in select(numbers, codes, contents.IS_HARDLINK):
+            self._hardlink(number, content[number - block.base])
+
+    def _bundled(self, block: EntryBlock, content: Contents, first: int, last: int) -> None:
+        codes = content.codes[first:last]
+        start = content.codes.count(contents.IS_BUNDLED, 0, first)
+        places = content.b_chunk[start : start + codes.count(contents.IS_BUNDLED)]
+        heavy = self._heavy
+        parents = select(block.parent[first:last], codes, contents.IS_BUNDLED)
+        names = select(block.names[first:last], codes, contents.IS_BUNDLED)
+        size = sum(select(block.size[first:last], codes, contents.IS_BUNDLED))
+        self.small.extend(select(range(block.base + first, block.base + last), codes, contents.IS_BUNDLED))
+        self.small_place += places
+        self.small_class.extend([klass_of(name, parent in heavy) for name, parent in zip(names, parents, strict=True)])
+        for place, count in Counter(places).items():
+            self.references[place] += count
+        self.small_bytes += size
+        self.data_bytes[self._root] += size
+
+    def _chunked(self, number: int, refs: array[int]) -> None:
+        self.large.append(number)
+        raw, pack = self.index.chunks.raw, self.index.chunks.pack
+        for place in refs:
+            self.references[place] += 1
+            if pack[place] != NONE:
+                self.data_bytes[self._root] += raw[place]
+
+    def _hardlink(self, number: int, first: int) -> None:
+        if not self._taken[first]:
+            raise UsageError(
+                "Two folders of this snapshot share hard-linked files, and only one of them is restored.",
+                safe="Nothing was written.",
+                remedy="Restore all of its folders together.",
+            )
+        self.hardlinks.append(number)
+        self.hardlink_targets.append(first)
 
     def root_of(self, number: int) -> int:
         """The root that an entry lies in."""
@@ -133,3 +154,11 @@ class Survey:
             self.device.append(0)
             self.inode.append(0)
             self.ctime.append(0)
+
+
+def _roots(parents: array[int]) -> list[int]:
+    """The rows of roots."""
+    out: list[int] = []
+    for _ in range(parents.count(NONE)):
+        out.append(parents.index(NONE, out[-1] + 1 if out else 0))
+    return out

@@ -12,7 +12,7 @@ from torpor.errors import Malformed
 from torpor.format import entries, index, meta
 from torpor.format.chunks import ChunkList
 from torpor.format.entries import EntryBlock
-from torpor.format.tree import TreeCheck
+from torpor.workspace.treecheck import CompiledCheck
 
 KEEP = 6  # decoded blocks kept for reading again
 
@@ -69,9 +69,12 @@ class IndexFile:
 
     def checked_blocks(self) -> Iterator[EntryBlock]:
         """Every block in order; raises `Malformed` at the first row that breaks the format. Use before anything else."""
-        check = TreeCheck(self.chunks, [(root.name, root.kind == "directory") for root in self.meta.roots])
-        for block in self.raw_blocks():
+        check = CompiledCheck(self.chunks, [(root.name, root.kind == "directory") for root in self.meta.roots])
+        for which, block in enumerate(self.raw_blocks()):
             check.block(block)
+            if which < KEEP:
+                with self._lock:
+                    self._cache[which] = block
             yield block
         check.end()
         self.check = check
