@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import log, log2
 
 from torpor.native import coding
@@ -38,11 +39,16 @@ def _bits(data: bytes, width: int, lead: int, rotate: bool) -> list[float]:
 
 
 def _entropy(counts: list[int], total: int) -> float:
-    seen = [count for count in counts if count]
-    if len(seen) < 2:
+    symbols = len(counts) - counts.count(0)
+    if symbols < 2:
         return 0.0
-    bits = log2(total) - sum([count * log2(count) for count in seen]) / total
-    return min(max(bits + (len(seen) - 1) / (2 * log(2) * total), 0.0), 8.0)
+    bits = log2(total) - sum(map(_term, counts)) / total
+    return min(max(bits + (symbols - 1) / (2 * log(2) * total), 0.0), 8.0)
+
+
+@cache  # a sample has few elements, so few numbers
+def _term(count: int) -> float:
+    return count * log2(count) if count else 0.0
 
 
 def _counts(data: bytes, width: int, lead: int, rotate: bool) -> list[list[int]]:
