@@ -122,6 +122,8 @@ class Contents(MutableSequence[Content]):
         return len(self.codes)
 
     def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self.codes)))]
         code = self.codes[row]
         row = range(len(self.codes))[row]
         if code == IS_BUNDLED:

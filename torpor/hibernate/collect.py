@@ -11,18 +11,18 @@ from functools import partial
 
 from torpor.codecs.choose import Chooser
 from torpor.format import entries
-from torpor.format.entries import Bundled, Chunked
+from torpor.format.entries import Bundled, Chunked, Content
 from torpor.format.version import NONE, ROWS_MAX
 from torpor.hibernate.bundler import Bundler
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
-from torpor.hibernate.reading import take_attributes, unchanged
+from torpor.hibernate.reading import take_attributes, unchanged, unchanged_run
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.jobs import Scope
 from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import Record
-from torpor.workspace.recorded import Recorded, recorded
+from torpor.workspace.recorded import Cursor, Recorded
 from torpor.workspace.scan import LINKS, MODE
 from torpor.workspace.walk import Found, Run, found_in, runs
 
@@ -45,8 +45,7 @@ class Collector:
         self._carrier = carrier
         self._stable = stable_inodes
         self._done = done
-        self._rows = recorded(record) if record is not None else iter(())
-        self._next: Recorded | None = next(self._rows, None)
+        self._cursor = Cursor(record) if record is not None else None
         self._lock = threading.Lock()
         self._windows: list[Window] = []
         self._refs = 0
@@ -98,19 +97,48 @@ class Collector:
 
     def _run(self, run: Run, parent: int) -> None:
         folder, names, found = run
-        if self._next is None and all(status[MODE] & _KIND == stat.S_IFREG and status[LINKS] == 1 for status in found):
-            # Nothing to look up, nothing special: all rows at once.
-            window = self._window(len(names))
-            self.users.update([status.st_uid for status in found])
-            self.groups.update([status.st_gid for status in found])
-            row = window.add_files(parent, names, found)
-            self._count += len(names)
+        if any(status[MODE] & _KIND != stat.S_IFREG or status[LINKS] != 1 for status in found):
+            for entry in found_in(run):
+                self._entry(entry, parent)
+            return
+        contents: list[Content] | None = None
+        if self._cursor is not None and not self._cursor.ended:
+            contents = self._carry_run(self._cursor, run)
+            if contents is None:
+                for entry in found_in(run):
+                    self._entry(entry, parent)
+                return
+        # Nothing special: all rows at once.
+        window = self._window(len(names))
+        self.users.update([status.st_uid for status in found])
+        self.groups.update([status.st_gid for status in found])
+        row = window.add_files(parent, names, found, contents)
+        self._count += len(names)
+        if contents is None:
             window.expect(len(names))
             self._bundler.add(window, row, folder.relative, folder.path + b"/", names, found)
             self._close_full(window)
-            return
-        for entry in found_in(run):
-            self._entry(entry, parent)
+
+    def _carry_run(self, cursor: Cursor, run: Run) -> list[Content] | None:
+        """What a run of small, unchanged files holds, from the record; None if it must be looked at file by file."""
+        old = cursor.match_run(run.folder.key, run.names)
+        if old is None or not unchanged_run(run.stats, old, self._stable):
+            return None
+        contents = old.block.content[old.row : old.row + len(run.names)]
+        places: dict[int, int | None] = {}
+        for content in contents:
+            if isinstance(content, Bundled) and content.chunk not in places:
+                places[content.chunk] = self._carrier.carry(content.chunk) if self._carrier else None
+        out: list[Content] = []
+        for content in contents:
+            if isinstance(content, Bundled) and (place := places[content.chunk]) is not None:
+                out.append(Bundled(place, content.offset, content.id))
+            elif content is None:
+                out.append(None)
+            else:
+                return None
+        cursor.pass_by(len(out))
+        return out
 
     def _entry(self, found: Found, parent: int) -> int:
         window = self._window()
@@ -161,19 +189,13 @@ class Collector:
                 window.block.content[row] = first
                 window.linked[row] = found.path
                 return
-        old = self._match(found.key)
+        old = self._cursor.match(found.key) if self._cursor is not None else None
         if old is not None and self._carry(window, found, parent, name, old):
             return
         row = window.add(parent, name, entries.FILE, status, True, status.st_size)
         window.expect()
         above, slash, last = found.path.rpartition(b"/")  # a root that is a link is read where it leads to
         self._bundler.add(window, row, found.relative.rpartition(b"/")[0], above + slash, [last], [status])
-
-    def _match(self, key: bytes) -> Recorded | None:
-        """Move the record forward to this key."""
-        while self._next is not None and self._next.key < key:
-            self._next = next(self._rows, None)
-        return self._next if self._next is not None and self._next.key == key else None
 
     def _carry(self, window: Window, found: Found, parent: int, name: bytes, old: Recorded) -> bool:
         """Take an unchanged file from the record without reading it; False if it must be read."""

@@ -29,15 +29,18 @@ class Window:
         self.stats.add(status, racy)
         return row
 
-    def add_files(self, parent: int, names: list[bytes], found: list[Status]) -> int:
-        """Rows of files that are still to be read; the number of the first."""
+    def add_files(self, parent: int, names: list[bytes], found: list[Status], contents: list[Content] | None = None) -> int:
+        """Rows of files that are still to be read, or that hold this; the number of the first."""
         device, inode, size, _, _, mtime, ctime, mode, uid, gid, _ = zip(*found, strict=True)
         stats = self.stats
         stats.device.extend(device)
         stats.inode.extend(inode)
         stats.ctime.extend(ctime)
-        stats.flags.extend([RACY] * len(found))
-        return self.block.extend(parent, names, entries.FILE, ([bits & 0o7777 for bits in mode], uid, gid, mtime, size))
+        stats.flags.extend([RACY if contents is None else 0] * len(found))
+        first = self.block.extend(parent, names, entries.FILE, ([bits & 0o7777 for bits in mode], uid, gid, mtime, size))
+        if contents is not None:
+            self.block.content[first:] = contents
+        return first
 
     def expect(self, rows: int = 1) -> None:
         """So many more rows will be settled later, or are already."""

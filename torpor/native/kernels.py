@@ -150,6 +150,8 @@ class Door:
         names = bytes(memoryview(self._names)[: self._listed.value]).split(b"\0")
         names.pop()  # behind the last zero byte
         return names
+
+
 def check_tree(lib: ctypes.CDLL, tree: bytearray, section: bytes) -> bool:
     """Whether every row of an entry section is fine; if not, `tree` is worth nothing afterwards. `section`: a record `SECTION`."""
     return bool(lib.torpor_check_tree(address(tree), section))
