@@ -136,5 +136,7 @@ int torpor_enter(int above, const char *name, uint64_t device, struct seen *own,
     *plain = attributes == 0 || (attributes < 0 && errno == ENOTSUP);
     if (status.st_dev == device)
         *listed = list(folder, names, room);
+    if (*listed < 0)
+        lseek(folder, 0, SEEK_SET); /* whoever lists it begins where it begins */
     return folder;
 }
