@@ -8,12 +8,14 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from array import array
+from collections.abc import Sequence
 from functools import cache
 
 ABI = 1  # kernels.h
 FILE = "_kernels.so"
 WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
-MADE = struct.Struct("=QQQqIiQQq")  # offset of the name, address, size, mtime, mode, directory handle; device, inode, ctime when made
+MAKE = struct.Struct("=12Qq")  # addresses of columns, see struct make in files.c; seconds
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
 LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
 LEVELS = 4096
@@ -27,7 +29,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_merge2": [_pointer, _pointer, _pointer, _size],
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
     "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
-    "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
+    "torpor_make_files": [ctypes.c_char_p, _pointer, _size],
     "torpor_check_tree": [_pointer, ctypes.c_char_p],
 }
 
@@ -79,13 +81,20 @@ def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryv
     return done
 
 
-def write_small(lib: ctypes.CDLL, names: bytes, files: bytearray, count: int) -> bytearray:
-    """Make new files; 1 for each that is whole (its record has its stat then), else 0: there is nothing of it.
+def make_files(
+    lib: ctypes.CDLL, names: bytes, data: int, columns: Sequence[array[int]], stats: Sequence[array[int] | bytearray], margin: int
+) -> bytearray:
+    """Make new files; 1 for each that is whole, else 0: there is nothing of it.
 
-    `names`: each ends with a zero byte; `files`: `count` records `MADE`.
+    `names`: each ends with a zero byte; `data`: address. `columns`, an item a file: offset in the data (I), size (I), mtime (q), mode
+    (I), directory handle (i), entry number (I). `stats`, by entry number, filled for files that are whole: device (Q), inode (Q),
+    ctime (q), and 1 (a bytearray) if the mtime is less than `margin` seconds away from now.
     """
+    count = len(columns[0])
     done = bytearray(count)
-    lib.torpor_write_small(names, address(files), address(done), count)
+    into = [address(column) if isinstance(column, bytearray) else column.buffer_info()[0] for column in stats]
+    record = MAKE.pack(constant(names), data, *(column.buffer_info()[0] for column in columns), *into, margin)
+    lib.torpor_make_files(record, address(done), count)
     return done
 
 

@@ -7,6 +7,7 @@ import os
 import pwd
 import stat
 from collections import Counter
+from collections.abc import Sequence
 
 from torpor.format import entries
 from torpor.format.entries import EntryBlock
@@ -14,6 +15,8 @@ from torpor.format.meta import Meta
 from torpor.jobs import RestoreJob
 from torpor.native.kernels import SET_MODE
 from torpor.workspace import attributes
+
+SPECIAL = 0xFFFFFFFF
 
 
 class Metadata:
@@ -25,7 +28,7 @@ class Metadata:
         self._root = os.geteuid() == 0
         self._change = job.owners != "none" and self._root
         self.refused: Counter[str] = Counter()
-        self._plain: dict[tuple[int, int, int], int | None] = {}
+        self._plain: dict[tuple[int, int, int], int] = {}
         self._users = _by_name(meta.users, lambda name: pwd.getpwnam(name).pw_uid) if job.owners == "names" else {}
         self._groups = _by_name(meta.groups, lambda name: grp.getgrnam(name).gr_gid) if job.owners == "names" else {}
         self._euid, self._egid = os.geteuid(), os.getegid()
@@ -54,16 +57,24 @@ class Metadata:
             os.fchmod(fd, mode)
         self._attributes_and_time(fd, block, row)
 
-    def plain_mode(self, block: EntryBlock, row: int) -> int | None:
-        """Permissions for a new file, with `SET_MODE` if `open` can't give them all; None for one that needs more than those and a time."""
-        if self.occupied or row in block.attributes:
-            return None
-        key = block.mode[row], block.uid[row], block.gid[row]
-        if key not in self._plain:  # a workspace has few of them
-            mode = self.mode(block, row)
-            plain = self.owner(block, row) == (self._euid, self._egid)
-            self._plain[key] = None if not plain else mode | SET_MODE if mode & (0o7000 | self._umask) else mode
-        return self._plain[key]
+    def plain_modes(self, block: EntryBlock, rows: Sequence[int]) -> list[int]:
+        """Permissions for new files, with `SET_MODE` if `open` can't give them all; `SPECIAL`: needs more than those and a time."""
+        if self.occupied:
+            return [SPECIAL] * len(rows)
+        mode, uid, gid = block.mode, block.uid, block.gid
+        keys = [(mode[row], uid[row], gid[row]) for row in rows]
+        for key in set(keys) - self._plain.keys():  # a workspace has few of them
+            self._plain[key] = self._plain_mode(block, rows[keys.index(key)])
+        modes = list(map(self._plain.__getitem__, keys))
+        if block.attributes:
+            modes = [SPECIAL if row in block.attributes else mode for row, mode in zip(rows, modes, strict=True)]
+        return modes
+
+    def _plain_mode(self, block: EntryBlock, row: int) -> int:
+        mode = self.mode(block, row)
+        if self.owner(block, row) != (self._euid, self._egid):
+            return SPECIAL
+        return mode | SET_MODE if mode & (0o7000 | self._umask) else mode
 
     def apply(self, fd: int, block: EntryBlock, row: int, status: os.stat_result) -> None:
         """Make an existing file or folder agree; `status` is its stat now."""
