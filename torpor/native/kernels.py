@@ -19,8 +19,10 @@ MAKE = struct.Struct("=12Qq")  # addresses of columns, see struct make in files.
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
 LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
 LEVELS = 4096
+FINISH = struct.Struct("=7Q")  # addresses of columns, see struct finish in folders.c; whether owners are set
 SECTION = struct.Struct("=10Q24Q")  # see struct section in tree.c
 SET_MODE = 1 << 31
+SPECIAL = 0xFFFFFFFF  # in place of a mode: not for a kernel
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
 _SIGNATURES: dict[str, list[type]] = {
@@ -30,6 +32,8 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
     "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
     "torpor_make_files": [ctypes.c_char_p, _pointer, _size],
+    "torpor_make_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
+    "torpor_finish_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
     "torpor_check_tree": [_pointer, ctypes.c_char_p],
 }
 
@@ -45,6 +49,7 @@ def library() -> ctypes.CDLL | None:
         for name, arguments in _SIGNATURES.items():
             function = getattr(found, name)
             function.argtypes, function.restype = arguments, None
+        found.torpor_make_folders.restype = _size
         found.torpor_check_tree.restype = ctypes.c_int
     except (OSError, AttributeError):
         return None
@@ -95,6 +100,26 @@ def make_files(
     into = [address(column) if isinstance(column, bytearray) else column.buffer_info()[0] for column in stats]
     record = MAKE.pack(constant(names), data, *(column.buffer_info()[0] for column in columns), *into, margin)
     lib.torpor_make_files(record, address(done), count)
+    return done
+
+
+def make_folders(lib: ctypes.CDLL, root: int, names: bytes, parents: array[int]) -> int:
+    """Make directories below an open one, 0700; how many, in order, until one could not be made.
+
+    `names`: each ends with a zero byte; `parents` (i): by number, from 0, in tree order; -1 is `root`.
+    """
+    return int(lib.torpor_make_folders(root, names, parents.buffer_info()[0], len(parents)))
+
+
+def finish_folders(lib: ctypes.CDLL, root: int, names: bytes, columns: Sequence[array[int]], change: bool) -> bytearray:
+    """Give directories below an open one permissions, owners and times; 1 for each that has them, and so has all below it.
+
+    `columns`, an item a directory: parent (i, see `make_folders`), mode (I, or `SPECIAL`), uid (I), gid (I), mtime (q). `change`:
+    owners are set if they are others; without it such a directory is left.
+    """
+    done = bytearray(len(columns[0]))
+    record = FINISH.pack(constant(names), *(column.buffer_info()[0] for column in columns), change)
+    lib.torpor_finish_folders(root, record, address(done) if done else None, len(done))
     return done
 
 

@@ -12,7 +12,7 @@ from torpor.format.version import NONE
 from torpor.native import kernels
 from torpor.wake.files import Files, Kept
 from torpor.wake.folders import Folders
-from torpor.wake.metadata import SPECIAL, Metadata
+from torpor.wake.metadata import Metadata
 from torpor.workspace.record import RACY_NS
 
 _MOST = 512  # files of one call
@@ -39,9 +39,9 @@ class Batch:
             return
         modes = self._metadata.plain_modes(block, rows)
         parents = [block.parent[row] for row in rows]
-        if SPECIAL in modes or NONE in parents or block.extents:
+        if kernels.SPECIAL in modes or NONE in parents or block.extents:
             plain = [
-                mode != SPECIAL and parent != NONE and row not in block.extents
+                mode != kernels.SPECIAL and parent != NONE and row not in block.extents
                 for mode, parent, row in zip(modes, parents, rows, strict=True)
             ]
             special = [not fine for fine in plain]

@@ -13,10 +13,8 @@ from torpor.format import entries
 from torpor.format.entries import EntryBlock
 from torpor.format.meta import Meta
 from torpor.jobs import RestoreJob
-from torpor.native.kernels import SET_MODE
+from torpor.native.kernels import SET_MODE, SPECIAL
 from torpor.workspace import attributes
-
-SPECIAL = 0xFFFFFFFF
 
 
 class Metadata:
@@ -26,7 +24,7 @@ class Metadata:
         self._setuid = job.setuid
         self.occupied = False  # targets may hold files, or hand down ACLs: what is made has attributes and bits that nobody set
         self._root = os.geteuid() == 0
-        self._change = job.owners != "none" and self._root
+        self.change = job.owners != "none" and self._root
         self.refused: Counter[str] = Counter()
         self._plain: dict[tuple[int, int, int], int] = {}
         self._users = _by_name(meta.users, lambda name: pwd.getpwnam(name).pw_uid) if job.owners == "names" else {}
@@ -76,6 +74,12 @@ class Metadata:
             return SPECIAL
         return mode | SET_MODE if mode & (0o7000 | self._umask) else mode
 
+    def for_folder(self, block: EntryBlock, row: int) -> tuple[int, int, int]:
+        """Permissions and owner of a directory; `SPECIAL` for the first if it needs more than those and a time."""
+        owner = self.owner(block, row)
+        special = self.occupied or row in block.attributes or not (self.change or owner == (self._euid, self._egid))
+        return SPECIAL if special else self.mode(block, row), *owner
+
     def apply(self, fd: int, block: EntryBlock, row: int, status: os.stat_result) -> None:
         """Make an existing file or folder agree; `status` is its stat now."""
         owner = self.owner(block, row)
@@ -98,7 +102,7 @@ class Metadata:
         """Owner and time of a symbolic link."""
         owner = self.owner(block, row)
         if owner != (self._euid, self._egid):
-            if self._change:
+            if self.change:
                 os.chown(name, *owner, dir_fd=handle, follow_symlinks=False)
             elif self._wants_owners:
                 self.refused["owner"] += 1
@@ -106,7 +110,7 @@ class Metadata:
         os.utime(name, ns=(mtime, mtime), dir_fd=handle, follow_symlinks=False)
 
     def _chown(self, fd: int, owner: tuple[int, int]) -> None:
-        if self._change:
+        if self.change:
             os.fchown(fd, *owner)
         elif self._wants_owners:
             self.refused["owner"] += 1
