@@ -167,7 +167,7 @@ class Fetcher:
         offsets = [content.b_offset[rank] for rank in numbers]
         sizes = [block.size[row] for row in rows]
         found = [blake3(data[at : at + size], key=key).digest() for at, size in zip(offsets, sizes, strict=True)]
-        wanted = [content.id(rank) for rank in numbers]
+        wanted = content.ids(numbers)
         if found != wanted:
             good = next(at for at, id in enumerate(found) if id != wanted[at])
             batch.make(block, rows[:good], data, offsets[:good], sizes[:good])
