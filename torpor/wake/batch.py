@@ -15,7 +15,7 @@ from torpor.wake.folders import Folders
 from torpor.wake.metadata import Metadata
 from torpor.workspace.record import RACY_NS
 
-_MOST = 512  # files of one call
+MOST = 512  # files of one call
 _HANDLES = 256  # open directories
 _MARGIN = 2 * RACY_NS // 10**9  # seconds
 _NOTHING = bytearray(1)
@@ -55,8 +55,8 @@ class Batch:
         column = array("i")
         for at, parent in enumerate(parents):
             handle = handles.get(parent)
-            if handle is None or at - start >= _MOST:
-                if at > start and (folders.held >= _HANDLES or at - start >= _MOST):
+            if handle is None or at - start >= MOST:
+                if at > start and (folders.held >= _HANDLES or at - start >= MOST):
                     self._call(lib, block, rows[start:at], data, offsets[start:at], sizes[start:at], modes[start:at], column)
                     folders.unpin()
                     folders.pinned = True

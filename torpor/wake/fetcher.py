@@ -142,7 +142,8 @@ class Fetcher:
             content = decoded(block)
             codes, base = content.codes, block.base
             small = [row for row in rows if codes[row] == IS_BUNDLED]
-            written += self._small(batch, block, content, small, data, place, pack)
+            if small:
+                written += self._small(batch, block, content, small, data, place, pack)
             if len(small) == len(rows):
                 continue
             for want, row in zip(steps, rows, strict=True):
