@@ -124,13 +124,26 @@ def test_a_file_with_attributes_is_left_alone(tmp_path: Path) -> None:
     assert read(path, path.stat()) is None
 
 
+OTHER = 4242
+
+
 def make(folder: Path, name: bytes, data: bytes, mode: int = 0o640, mtime: int = 5) -> tuple[int, ...] | None:
     """Device, inode, ctime in ns, and whether the mtime is about now."""
     found = kernels.library()
     assert found is not None
     held = bytearray(b"?" + data)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    columns = array("I", [1]), array("I", [len(data)]), array("q", [mtime]), array("I", [mode]), array("i", [fd]), array("I", [1])
+    owner = array("I", [OTHER])
+    columns = (
+        array("I", [1]),
+        array("I", [len(data)]),
+        array("q", [mtime]),
+        array("I", [mode]),
+        array("i", [fd]),
+        array("I", [1]),
+        owner,
+        owner,
+    )
     stats = array("Q", [7, 7, 7]), array("Q", [7, 7, 7]), array("q", [7, 7, 7]), bytearray(b"\7\7\7")
     try:
         done = kernels.make_files(found, name + b"\0", kernels.address(held), columns, stats, 4)
@@ -158,6 +171,16 @@ def test_a_file_whose_time_is_about_now_is_marked(tmp_path: Path, away: int, rac
     made = make(tmp_path, b"file", b"content", mtime=time.time_ns() + away * 10**9)
     assert made is not None
     assert made[3] == racy
+
+
+def test_an_owner_is_set_or_there_is_no_file(tmp_path: Path) -> None:
+    made = make(tmp_path, b"file", b"content", 0o4755 | kernels.SET_MODE | kernels.SET_OWNER)
+    if os.geteuid() != 0:
+        assert made is None
+        assert os.listdir(tmp_path) == []
+        return
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (OTHER, OTHER, 0o4755)
 
 
 def test_an_empty_file_is_made(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@
 
 #define SECOND 1000000000LL
 #define SET_MODE 0x80000000u
+#define SET_OWNER 0x40000000u
 
 unsigned torpor_abi(void) { return TORPOR_ABI; }
 
@@ -57,9 +58,10 @@ struct make {
     const uint32_t *offset; /* into `data` */
     const uint32_t *size;
     const int64_t *mtime;
-    const uint32_t *mode;   /* permissions; SET_MODE: set them again, since open's umask took some */
+    const uint32_t *mode;   /* permissions; SET_MODE: set them again, since open's umask took some; SET_OWNER: set that too */
     const int32_t *folder;  /* an open directory */
     const uint32_t *number;
+    const uint32_t *uid, *gid; /* read for SET_OWNER only */
     uint64_t *device, *inode; /* out, by number */
     int64_t *ctime;
     uint8_t *flags;
@@ -84,6 +86,8 @@ static int write_one(const struct make *all, const char *name, size_t i)
             goto failed;
         at += (uint64_t)wrote;
     }
+    if (all->mode[i] & SET_OWNER && fchown(fd, all->uid[i], all->gid[i]) != 0)
+        goto failed;
     if (all->mode[i] & SET_MODE && fchmod(fd, all->mode[i] & 07777) != 0)
         goto failed;
     times[0].tv_sec = mtime / SECOND - (mtime % SECOND < 0);

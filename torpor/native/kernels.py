@@ -15,13 +15,13 @@ from functools import cache
 ABI = 1  # kernels.h
 FILE = "_kernels.so"
 WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
-MAKE = struct.Struct("=12Qq")  # addresses of columns, see struct make in files.c; seconds
+MAKE = struct.Struct("=14Qq")  # addresses of columns, see struct make in files.c; seconds
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
 LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
 LEVELS = 4096
 FINISH = struct.Struct("=7Q")  # addresses of columns, see struct finish in folders.c; whether owners are set
 SECTION = struct.Struct("=10Q24Q")  # see struct section in tree.c
-SET_MODE = 1 << 31
+SET_MODE, SET_OWNER = 1 << 31, 1 << 30
 SPECIAL = 0xFFFFFFFF  # in place of a mode: not for a kernel
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
@@ -92,8 +92,9 @@ def make_files(
     """Make new files; 1 for each that is whole, else 0: there is nothing of it.
 
     `names`: each ends with a zero byte; `data`: address. `columns`, an item a file: offset in the data (I), size (I), mtime (q), mode
-    (I), directory handle (i), entry number (I). `stats`, by entry number, filled for files that are whole: device (Q), inode (Q),
-    ctime (q), and 1 (a bytearray) if the mtime is less than `margin` seconds away from now.
+    (I), directory handle (i), entry number (I), uid and gid (I; empty if no mode has `SET_OWNER`). `stats`, by entry number, filled
+    for files that are whole: device (Q), inode (Q), ctime (q), and 1 (a bytearray) if the mtime is less than `margin` seconds away
+    from now.
     """
     count = len(columns[0])
     done = bytearray(count)

@@ -82,9 +82,10 @@ class Batch:
         modes: Sequence[int], handles: array[int],
     ) -> None:  # fmt: skip
         names, mtime, base = block.names, block.mtime, block.base
+        owners = [self._metadata.owner(block, row) for row in rows] if any(mode & kernels.SET_OWNER for mode in set(modes)) else []
         columns = (
             array("I", offsets), array("I", sizes), array("q", [mtime[row] for row in rows]), array("I", modes), handles,
-            array("I", [base + row for row in rows]),
+            array("I", [base + row for row in rows]), array("I", [uid for uid, _ in owners]), array("I", [gid for _, gid in owners]),
         )  # fmt: skip
         joined = b"\0".join([names[row] for row in rows]) + b"\0"
         done = kernels.make_files(lib, joined, kernels.address(data), columns, self._kept.columns, _MARGIN)

@@ -13,7 +13,7 @@ from torpor.format import entries
 from torpor.format.entries import EntryBlock
 from torpor.format.meta import Meta
 from torpor.jobs import RestoreJob
-from torpor.native.kernels import SET_MODE, SPECIAL
+from torpor.native.kernels import SET_MODE, SET_OWNER, SPECIAL
 from torpor.workspace import attributes
 
 
@@ -56,7 +56,10 @@ class Metadata:
         self._attributes_and_time(fd, block, row)
 
     def plain_modes(self, block: EntryBlock, rows: Sequence[int]) -> list[int]:
-        """Permissions for new files, with `SET_MODE` if `open` can't give them all; `SPECIAL`: needs more than those and a time."""
+        """Permissions for new files, with `SET_MODE` if `open` can't give them all and `SET_OWNER` if that is to be set.
+
+        `SPECIAL` for one that needs more than those and a time.
+        """
         if self.occupied:
             return [SPECIAL] * len(rows)
         mode, uid, gid = block.mode, block.uid, block.gid
@@ -71,7 +74,9 @@ class Metadata:
     def _plain_mode(self, block: EntryBlock, row: int) -> int:
         mode = self.mode(block, row)
         if self.owner(block, row) != (self._euid, self._egid):
-            return SPECIAL
+            if self.change:
+                return mode | SET_MODE | SET_OWNER
+            return SPECIAL if self._wants_owners else mode | SET_MODE
         return mode | SET_MODE if mode & (0o7000 | self._umask) else mode
 
     def for_folder(self, block: EntryBlock, row: int) -> tuple[int, int, int]:
