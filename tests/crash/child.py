@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torpor.hibernate.packer
 import torpor.hibernate.run
+import torpor.wake.batch
 import torpor.wake.run
 from tests.engine.lab import Lab
 from torpor.jobs import Grant
@@ -25,6 +26,7 @@ from torpor.remote import serve
 from torpor.storage.local import LocalStore
 from torpor.storage.transfer import Transfer
 from torpor.testing.faults import Crash, CrashPoint, CrashStore, CrashTransfer
+from torpor.wake.batch import Batch
 from torpor.wake.files import Kept
 from torpor.wake.finish import Finisher
 from torpor.workspace.journal import Journal
@@ -64,7 +66,9 @@ def arm(point: CrashPoint) -> None:
     setattr(torpor.hibernate.packer, "PACK_TARGET", PACK)  # noqa: B010
     count(point, Journal, "pack")
     count(point, RecordWriter, "finish")
-    count(point, Kept, "set")
+    setattr(torpor.wake.batch, "MOST", 1)  # noqa: B010 - a call a file
+    count(point, Kept, "seen")
+    count(point, Batch, "_call")
     for step in ("folders", "symlinks", "hardlinks", "sweep", "extras", "metadata", "root_times"):
         count(point, Finisher, step)
 

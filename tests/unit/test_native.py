@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -122,17 +124,33 @@ def test_a_file_with_attributes_is_left_alone(tmp_path: Path) -> None:
     assert read(path, path.stat()) is None
 
 
+OTHER = 4242
+
+
 def make(folder: Path, name: bytes, data: bytes, mode: int = 0o640, mtime: int = 5) -> tuple[int, ...] | None:
+    """Device, inode, ctime in ns, and whether the mtime is about now."""
     found = kernels.library()
     assert found is not None
-    held = memoryview(bytearray(data or b"\0"))
+    held = bytearray(b"?" + data)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    owner = array("I", [OTHER])
+    columns = (
+        array("I", [1]),
+        array("I", [len(data)]),
+        array("q", [mtime]),
+        array("I", [mode]),
+        array("i", [fd]),
+        array("I", [1]),
+        owner,
+        owner,
+    )
+    stats = array("Q", [7, 7, 7]), array("Q", [7, 7, 7]), array("q", [7, 7, 7]), bytearray(b"\7\7\7")
     try:
-        record = bytearray(kernels.MADE.pack(0, kernels.address(held), len(data), mtime, mode, fd, 0, 0, 0))
-        done = kernels.write_small(found, name + b"\0", record, 1)
+        done = kernels.make_files(found, name + b"\0", kernels.address(held), columns, stats, 4)
     finally:
         os.close(fd)
-    return kernels.MADE.unpack(record) if done[0] else None
+    assert all(column[0] == column[2] == 7 for column in stats)
+    return tuple(column[1] for column in stats) if done[0] else None
 
 
 @pytest.mark.parametrize("mtime", [0, 1, 1_700_000_000_123_456_789, -1, -1_000_000_000, -1_500_000_001])
@@ -145,7 +163,29 @@ def test_a_file_is_made(tmp_path: Path, mtime: int) -> None:
         assert file.read() == b"content"
     assert status.st_mode & 0o7777 == 0o2777
     assert status.st_mtime_ns == mtime
-    assert made[6:] == (status.st_dev, status.st_ino, status.st_ctime_ns)
+    assert made == (status.st_dev, status.st_ino, status.st_ctime_ns, 0)
+
+
+@pytest.mark.parametrize(("away", "racy"), [(0, 1), (2, 1), (-2, 1), (6, 0), (-60, 0)])
+def test_a_file_whose_time_is_about_now_is_marked(tmp_path: Path, away: int, racy: int) -> None:
+    made = make(tmp_path, b"file", b"content", mtime=time.time_ns() + away * 10**9)
+    assert made is not None
+    assert made[3] == racy
+
+
+def test_an_owner_is_set_or_there_is_no_file(tmp_path: Path) -> None:
+    made = make(tmp_path, b"file", b"content", 0o4755 | kernels.SET_MODE | kernels.SET_OWNER)
+    if os.geteuid() != 0:
+        assert made is None
+        assert os.listdir(tmp_path) == []
+        return
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (OTHER, OTHER, 0o4755)
+
+
+def test_an_empty_file_is_made(tmp_path: Path) -> None:
+    assert make(tmp_path, b"file", b"") is not None
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_nothing_is_written_over_or_through(tmp_path: Path) -> None:

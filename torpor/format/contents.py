@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 DIRECTORY, FILE, SYMLINK, HARDLINK, ABSENT = 0, 1, 2, 3, 4
 EMPTY, BUNDLED, CHUNKED = 0, 1, 2
+ID_COLUMN = 13  # the column of bundled files' ids in a section
 
 
 class Bundled(NamedTuple):
@@ -68,21 +69,21 @@ def select(items: Iterable[T], codes: bytes, code: int) -> Iterator[T]:
 class Contents(MutableSequence[Content]):
     """`contents[row]`, or all in order; it can't be changed. The columns hold one item for each row that has such content, in order.
 
-    `codes`: see above; `b_chunk`, `b_offset`, `b_id` (32 bytes each) of bundled files; `c_count`, `c_chunker`, `c_refs` of large
+    `codes`: see above; `b_chunk`, `b_offset` of bundled files (their ids: `ids`); `c_count`, `c_chunker`, `c_refs` of large
     ones; `targets` of symbolic links; `links` of hard links. `source`: the section's bytes, and where in it each column begins.
     """
 
     __slots__ = (
-        "_places", "_ranks", "_starts", "b_chunk", "b_id", "b_offset", "c_chunker", "c_count", "c_refs", "codes", "links", "source",
+        "_places", "_ranks", "_starts", "b_chunk", "b_offset", "c_chunker", "c_count", "c_refs", "codes", "links", "source",
         "targets",
     )  # fmt: skip
 
     def __init__(
-        self, codes: bytes, b_chunk: array[int], b_offset: array[int], b_id: memoryview, c_count: array[int], c_chunker: array[int],
+        self, codes: bytes, b_chunk: array[int], b_offset: array[int], c_count: array[int], c_chunker: array[int],
         c_refs: array[int], targets: list[bytes], links: array[int], source: tuple[bytes, list[int]],
     ) -> None:  # fmt: skip
         self.codes = codes
-        self.b_chunk, self.b_offset, self.b_id = b_chunk, b_offset, b_id
+        self.b_chunk, self.b_offset = b_chunk, b_offset
         self.c_count, self.c_chunker, self.c_refs = c_count, c_chunker, c_refs
         self.targets = targets
         self.links = links
@@ -105,9 +106,11 @@ class Contents(MutableSequence[Content]):
             self._ranks = array("I", accumulate(self.codes.translate(_MASKS[IS_BUNDLED]), initial=0))
         return self._ranks
 
-    def id(self, rank: int) -> bytes:
-        """The id of a bundled file, by its rank."""
-        return bytes(self.b_id[rank * 32 : rank * 32 + 32])
+    def ids(self, ranks: Iterable[int]) -> list[bytes]:
+        """The ids of bundled files, by their ranks."""
+        data, starts = self.source
+        start = starts[ID_COLUMN]
+        return [data[start + 32 * rank : start + 32 * rank + 32] for rank in ranks]
 
     def chunked(self, rank: int) -> Chunked:
         """The content of a large file, by its rank among those."""
@@ -116,7 +119,7 @@ class Contents(MutableSequence[Content]):
         return Chunked(self.c_chunker[rank], self.c_refs[self._starts[rank] : self._starts[rank + 1]])
 
     def _bundled(self, rank: int) -> Bundled:
-        return Bundled(self.b_chunk[rank], self.b_offset[rank], self.id(rank))
+        return Bundled(self.b_chunk[rank], self.b_offset[rank], self.ids((rank,))[0])
 
     def __len__(self) -> int:
         return len(self.codes)

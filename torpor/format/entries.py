@@ -139,7 +139,8 @@ def decode(base: int, rows: int, data: bytes) -> EntryBlock:
     types = block.type.tobytes()
     bundled = kinds.count(BUNDLED)
     chunked = kinds.count(CHUNKED)
-    b_chunk, b_offset, b_id = reader.ints("I", bundled), reader.ints("I", bundled), reader.blob(bundled * 32)
+    b_chunk, b_offset = reader.ints("I", bundled), reader.ints("I", bundled)
+    reader.blob(bundled * 32)  # ids: read where they lie
     c_count, c_chunker = reader.ints("I", chunked), reader.ints("B", chunked)
     c_refs = reader.ints("I", sum(c_count))
     flags = block.flags.tobytes()
@@ -155,7 +156,7 @@ def decode(base: int, rows: int, data: bytes) -> EntryBlock:
     codes = contents.codes(types, kinds)
     if codes is None:
         raise reader.fail("a file has unknown content" if contents.first_is_file(types, kinds) else "an entry has an impossible type")
-    block.content = Contents(codes, b_chunk, b_offset, b_id, c_count, c_chunker, c_refs, targets, links, (data, reader.starts))
+    block.content = Contents(codes, b_chunk, b_offset, c_count, c_chunker, c_refs, targets, links, (data, reader.starts))
     at = 0
     for row, count in zip(sparse, s_count, strict=True):
         block.extents[row] = s_extents[at : at + 2 * count]

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -12,6 +13,7 @@
 
 #define SECOND 1000000000LL
 #define SET_MODE 0x80000000u
+#define SET_OWNER 0x40000000u
 
 unsigned torpor_abi(void) { return TORPOR_ABI; }
 
@@ -49,56 +51,70 @@ void torpor_read_small(const char *paths, const struct wanted *files, uint8_t *b
         done[i] = (uint8_t)read_one(paths + files[i].path, buffer + files[i].offset, &files[i]);
 }
 
-/* A file to be made, relative to an open directory, and the stat of it when it is finished. */
-struct made {
-    uint64_t name, data, size; /* `name`: offset into `names`; `data`: address */
-    int64_t mtime;
-    uint32_t mode; /* permissions; SET_MODE: set them again, since open's umask took some */
-    int32_t folder;
-    uint64_t device, inode; /* out */
-    int64_t ctime;
+/* Files to be made, each column with an item a file, and where the stat of each goes when it is whole: by its entry number. */
+struct make {
+    const char *names;      /* each ends with a zero byte */
+    const uint8_t *data;
+    const uint32_t *offset; /* into `data` */
+    const uint32_t *size;
+    const int64_t *mtime;
+    const uint32_t *mode;   /* permissions; SET_MODE: set them again, since open's umask took some; SET_OWNER: set that too */
+    const int32_t *folder;  /* an open directory */
+    const uint32_t *number;
+    const uint32_t *uid, *gid; /* read for SET_OWNER only */
+    uint64_t *device, *inode; /* out, by number */
+    int64_t *ctime;
+    uint8_t *flags;
+    int64_t margin;         /* seconds: a file whose mtime is less away from now is marked 1, else 0 */
 };
 
-static int write_one(const char *name, struct made *file)
+static int write_one(const struct make *all, const char *name, size_t i)
 {
     struct stat status;
-    const uint8_t *data = (const uint8_t *)(uintptr_t)file->data;
-    struct timespec times[2];
-    uint64_t at = 0;
-    int fd = openat(file->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, file->mode & 0777);
+    const uint8_t *data = all->data + all->offset[i];
+    struct timespec times[2], now;
+    uint64_t at = 0, size = all->size[i], number = all->number[i];
+    int64_t mtime = all->mtime[i], away;
+    int fd = openat(all->folder[i], name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, all->mode[i] & 0777);
     if (fd < 0)
         return 0;
-    while (at < file->size) {
-        ssize_t wrote = pwrite(fd, data + at, file->size - at, (off_t)at);
+    while (at < size) {
+        ssize_t wrote = pwrite(fd, data + at, size - at, (off_t)at);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote <= 0)
             goto failed;
         at += (uint64_t)wrote;
     }
-    if (file->mode & SET_MODE && fchmod(fd, file->mode & 07777) != 0)
+    if (all->mode[i] & SET_OWNER && fchown(fd, all->uid[i], all->gid[i]) != 0)
         goto failed;
-    times[0].tv_sec = file->mtime / SECOND - (file->mtime % SECOND < 0);
-    times[0].tv_nsec = file->mtime - times[0].tv_sec * SECOND;
+    if (all->mode[i] & SET_MODE && fchmod(fd, all->mode[i] & 07777) != 0)
+        goto failed;
+    times[0].tv_sec = mtime / SECOND - (mtime % SECOND < 0);
+    times[0].tv_nsec = mtime - times[0].tv_sec * SECOND;
     times[1] = times[0];
-    if (futimens(fd, times) != 0 || fstat(fd, &status) != 0)
+    if (futimens(fd, times) != 0 || fstat(fd, &status) != 0 || clock_gettime(CLOCK_REALTIME, &now) != 0)
         goto failed;
-    file->device = status.st_dev;
-    file->inode = status.st_ino;
-    file->ctime = nanoseconds(status.st_ctim);
-    if (close(fd) == 0)
+    if (close(fd) == 0) {
+        all->device[number] = status.st_dev;
+        all->inode[number] = status.st_ino;
+        all->ctime[number] = nanoseconds(status.st_ctim);
+        away = mtime / SECOND - now.tv_sec; /* in seconds: nanoseconds of two times may lie too far apart to be told */
+        all->flags[number] = away > -all->margin && away < all->margin;
         return 1;
-    unlinkat(file->folder, name, 0);
+    }
+    unlinkat(all->folder[i], name, 0);
     return 0;
 failed:
     close(fd);
-    unlinkat(file->folder, name, 0); /* it was made here, by O_EXCL */
+    unlinkat(all->folder[i], name, 0); /* it was made here, by O_EXCL */
     return 0;
 }
 
 /* Makes new files, whole, with permissions and times: done[i] = 1. What can't be made is left to the caller, as if never tried: 0. */
-void torpor_write_small(const char *names, struct made *files, uint8_t *done, size_t count)
+void torpor_make_files(const struct make *all, uint8_t *done, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        done[i] = (uint8_t)write_one(names + files[i].name, &files[i]);
+    const char *name = all->names;
+    for (size_t i = 0; i < count; i++, name += strlen(name) + 1)
+        done[i] = (uint8_t)write_one(all, name, i);
 }

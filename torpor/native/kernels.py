@@ -9,18 +9,21 @@ import ctypes
 import os
 import struct
 from array import array
+from collections.abc import Sequence
 from functools import cache
 
 ABI = 1  # kernels.h
 FILE = "_kernels.so"
 WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
-MADE = struct.Struct("=QQQqIiQQq")  # offset of the name, address, size, mtime, mode, directory handle; device, inode, ctime when made
+MAKE = struct.Struct("=14Qq")  # addresses of columns, see struct make in files.c; seconds
 SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
 LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
 LEVELS = 4096
+FINISH = struct.Struct("=7Q")  # addresses of columns, see struct finish in folders.c; whether owners are set
 SECTION = struct.Struct("=10Q24Q")  # see struct section in tree.c
-SET_MODE = 1 << 31
+SET_MODE, SET_OWNER = 1 << 31, 1 << 30
+SPECIAL = 0xFFFFFFFF  # in place of a mode: not for a kernel
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
 _SIGNATURES: dict[str, list[type]] = {
@@ -29,14 +32,21 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_merge2": [_pointer, _pointer, _pointer, _size],
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
     "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
-    "torpor_write_small": [ctypes.c_char_p, _pointer, _pointer, _size],
+    "torpor_make_files": [ctypes.c_char_p, _pointer, _size],
+    "torpor_make_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
+    "torpor_finish_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
     "torpor_stat_many": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
     "torpor_enter": [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64, _pointer, _pointer, _pointer, _size, _pointer],
     "torpor_ids_known": [_pointer, ctypes.c_uint64, _pointer, ctypes.c_char_p, _size],
     "torpor_ids_add": [_pointer, ctypes.c_uint64, _pointer, _size, _size],
     "torpor_check_tree": [_pointer, ctypes.c_char_p],
 }
-_RESULTS: dict[str, type] = {"torpor_enter": ctypes.c_int, "torpor_ids_known": ctypes.c_size_t, "torpor_check_tree": ctypes.c_int}
+_RESULTS: dict[str, type] = {
+    "torpor_enter": ctypes.c_int,
+    "torpor_ids_known": ctypes.c_size_t,
+    "torpor_check_tree": ctypes.c_int,
+    "torpor_make_folders": _size,
+}
 
 
 @cache
@@ -85,13 +95,41 @@ def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryv
     return done
 
 
-def write_small(lib: ctypes.CDLL, names: bytes, files: bytearray, count: int) -> bytearray:
-    """Make new files; 1 for each that is whole (its record has its stat then), else 0: there is nothing of it.
+def make_files(
+    lib: ctypes.CDLL, names: bytes, data: int, columns: Sequence[array[int]], stats: Sequence[array[int] | bytearray], margin: int
+) -> bytearray:
+    """Make new files; 1 for each that is whole, else 0: there is nothing of it.
 
-    `names`: each ends with a zero byte; `files`: `count` records `MADE`.
+    `names`: each ends with a zero byte; `data`: address. `columns`, an item a file: offset in the data (I), size (I), mtime (q), mode
+    (I), directory handle (i), entry number (I), uid and gid (I; empty if no mode has `SET_OWNER`). `stats`, by entry number, filled
+    for files that are whole: device (Q), inode (Q), ctime (q), and 1 (a bytearray) if the mtime is less than `margin` seconds away
+    from now.
     """
+    count = len(columns[0])
     done = bytearray(count)
-    lib.torpor_write_small(names, address(files), address(done), count)
+    into = [address(column) if isinstance(column, bytearray) else column.buffer_info()[0] for column in stats]
+    record = MAKE.pack(constant(names), data, *(column.buffer_info()[0] for column in columns), *into, margin)
+    lib.torpor_make_files(record, address(done), count)
+    return done
+
+
+def make_folders(lib: ctypes.CDLL, root: int, names: bytes, parents: array[int]) -> int:
+    """Make directories below an open one, 0700; how many, in order, until one could not be made.
+
+    `names`: each ends with a zero byte; `parents` (i): by number, from 0, in tree order; -1 is `root`.
+    """
+    return int(lib.torpor_make_folders(root, names, parents.buffer_info()[0], len(parents)))
+
+
+def finish_folders(lib: ctypes.CDLL, root: int, names: bytes, columns: Sequence[array[int]], change: bool) -> bytearray:
+    """Give directories below an open one permissions, owners and times; 1 for each that has them, and so has all below it.
+
+    `columns`, an item a directory: parent (i, see `make_folders`), mode (I, or `SPECIAL`), uid (I), gid (I), mtime (q). `change`:
+    owners are set if they are others; without it such a directory is left.
+    """
+    done = bytearray(len(columns[0]))
+    record = FINISH.pack(constant(names), *(column.buffer_info()[0] for column in columns), change)
+    lib.torpor_finish_folders(root, record, address(done) if done else None, len(done))
     return done
 
 

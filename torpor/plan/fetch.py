@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import compress, groupby
 from typing import NamedTuple
 
 from torpor.format.chunks import ChunkList
@@ -35,8 +36,9 @@ def order(places: array[int], priorities: array[int], chunks: ChunkList) -> list
     A chunk that several wants share is served once, at its most urgent one.
     """
     urgent = bytearray(b"\xff" * len(chunks))
-    for place, priority in zip(places, priorities, strict=True):
-        urgent[place] = min(urgent[place], priority)
+    for priority in sorted(set(priorities), reverse=True):
+        for place in set(compress(places, priorities.tobytes().translate(bytes(byte == priority for byte in range(256))))):
+            urgent[place] = priority
     pack, offset = chunks.pack, chunks.offset
     # Many wants share a chunk, so chunks are sorted first.
     ranked = sorted(set(places), key=lambda place: urgent[place] << 64 | pack[place] << 32 | offset[place])
@@ -51,13 +53,9 @@ def units(wanted: list[int], places: array[int], priorities: array[int], chunks:
     """Requests for wants that stand in `order`."""
     out: list[Unit] = []
     at = 0
-    while at < len(wanted):
-        place = places[wanted[at]]
-        end = at
-        priority = 255
-        while end < len(wanted) and places[wanted[end]] == place:
-            priority = min(priority, priorities[wanted[end]])
-            end += 1
+    for place, run in groupby(map(places.__getitem__, wanted)):
+        end = at + len(list(run))
+        priority = min(map(priorities.__getitem__, wanted[at:end]))
         piece = Piece(place, at, end)
         pack, start = chunks.pack[place], chunks.offset[place]
         stop = start + chunks.sealed[place]

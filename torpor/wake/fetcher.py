@@ -11,8 +11,9 @@ from blake3 import blake3
 from torpor.codecs.table import by_id
 from torpor.errors import Damaged
 from torpor.events import Progress
+from torpor.format.contents import IS_BUNDLED, Contents
 from torpor.format.crypto import TAG, Sealer
-from torpor.format.entries import Bundled
+from torpor.format.entries import EntryBlock, decoded
 from torpor.format.pack import chunk_aad, chunk_aad_prefix
 from torpor.format.version import CHUNK_MAX, CLASS_LARGE
 from torpor.jobs import RestoreJob
@@ -131,44 +132,60 @@ class Fetcher:
 
     def _write(self, worker: Worker, first: int, last: int, place: int, data: memoryview, pack: str) -> int:
         survey, wants = self._survey, self._wants
-        whole: bytes | None = None
+        whole = False
         written = 0
-        batch = Batch(data, self._files, self._metadata, self._kept, worker.folders)
-        base = end = 0
-        for at in range(first, last):
-            number = wants.entry[self._wanted[at]]
-            if not base <= number < end:
-                block, _ = survey.index.at(number)
-                base, end = block.base, block.base + len(block)
-            row = number - base
-            content = block.content[row]
-            if isinstance(content, Bundled):
-                size = block.size[row]
-                part = data[content.offset : content.offset + size]
-                self._check(part, content.id, place, pack)
-                batch.add(block, row, part, content.offset)
-                written += size
-            else:
-                if whole is None:
-                    whole = survey.index.chunks.id(place)
-                    self._check(data, whole, place, pack)
-                file = self._large_file(number)
+        batch = Batch(self._files, self._metadata, self._kept, worker.folders)
+        at = first
+        for block, rows in survey.index.grouped([wants.entry[want] for want in self._wanted[first:last]]):
+            steps = self._wanted[at : at + len(rows)]
+            at += len(rows)
+            content = decoded(block)
+            codes, base = content.codes, block.base
+            small = [row for row in rows if codes[row] == IS_BUNDLED]
+            if small:
+                written += self._small(batch, block, content, small, data, place, pack)
+            if len(small) == len(rows):
+                continue
+            for want, row in zip(steps, rows, strict=True):
+                if codes[row] == IS_BUNDLED:
+                    continue
+                if not whole:
+                    self._check(data, survey.index.chunks.id(place), place, pack)
+                    whole = True
+                file = self._large_file(base + row)
                 file.open(worker.folders)
-                file.write(data, self._offset(number, wants.step[self._wanted[at]]))
+                file.write(data, self._offset(base + row, wants.step[want]))
                 file.done(worker.folders, 1)
                 written += len(data)
-        batch.flush()
         with self._lock:
             self.checked[place] = self.checked.get(place, 0) + last - first
         return written
 
+    def _small(self, batch: Batch, block: EntryBlock, content: Contents, rows: list[int], data: memoryview, place: int, pack: str) -> int:
+        """Check small files that lie in `data` and make them; of several, those before one that is damaged."""
+        ranks, key = content.ranks, self._job.keys.id_key
+        numbers = [ranks[row] for row in rows]
+        offsets = [content.b_offset[rank] for rank in numbers]
+        sizes = [block.size[row] for row in rows]
+        found = [blake3(data[at : at + size], key=key).digest() for at, size in zip(offsets, sizes, strict=True)]
+        wanted = content.ids(numbers)
+        if found != wanted:
+            good = next(at for at, id in enumerate(found) if id != wanted[at])
+            batch.make(block, rows[:good], data, offsets[:good], sizes[:good])
+            raise self._damaged(place, pack)
+        batch.make(block, rows, data, offsets, sizes)
+        return sum(sizes)
+
     def _check(self, data: memoryview, id: bytes, place: int, pack: str) -> None:
         if blake3(data, key=self._job.keys.id_key).digest() != id:
-            raise Damaged(
-                f"Chunk {self._survey.index.chunks.number[place]} of pack {pack} holds other bytes than the index says.",
-                safe="The file it belongs to was not written; the restore is marked as unfinished.",
-                remedy="Run `torpor verify --full` to see which snapshots it hurts, and restore another snapshot or a copy.",
-            )
+            raise self._damaged(place, pack)
+
+    def _damaged(self, place: int, pack: str) -> Damaged:
+        return Damaged(
+            f"Chunk {self._survey.index.chunks.number[place]} of pack {pack} holds other bytes than the index says.",
+            safe="The file it belongs to was not written; the restore is marked as unfinished.",
+            remedy="Run `torpor verify --full` to see which snapshots it hurts, and restore another snapshot or a copy.",
+        )
 
     def _large_file(self, number: int) -> LargeFile:
         with self._lock:
@@ -195,6 +212,12 @@ class Fetcher:
                 at += self._survey.index.chunks.raw[place]
             self._offsets[number] = offsets
         return offsets[step]
+
+    def empty_files(self, folders: Folders) -> None:
+        """Files without content: nothing is fetched for them."""
+        batch = Batch(self._files, self._metadata, self._kept, folders)
+        for block, rows in self._survey.index.grouped(self._wants.empty):
+            batch.empty(block, rows)
 
     def without_pieces(self, folders: Folders) -> None:
         """Large files that are all holes: nothing is fetched for them."""

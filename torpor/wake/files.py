@@ -44,13 +44,14 @@ class Kept:
 
     def seen(self, number: int, status: os.stat_result) -> None:
         """Remember a finished file. It is racy only if its own mtime is about now: any later write moves the mtime there."""
-        racy = RACY if abs(status.st_mtime_ns - time.time_ns()) < RACY_NS else 0
-        self.set(number, status.st_dev, status.st_ino, status.st_ctime_ns, racy)
-
-    def set(self, number: int, device: int, inode: int, ctime: int, flags: int) -> None:
         survey = self._survey
-        survey.device[number], survey.inode[number], survey.ctime[number] = device, inode, ctime
-        self.flags[number] = flags
+        survey.device[number], survey.inode[number], survey.ctime[number] = status.st_dev, status.st_ino, status.st_ctime_ns
+        self.flags[number] = RACY if abs(status.st_mtime_ns - time.time_ns()) < RACY_NS else 0
+
+    @property
+    def columns(self) -> tuple[array[int], array[int], array[int], bytearray]:
+        """Device, inode, ctime and flags of every entry, to be filled by others."""
+        return self._survey.device, self._survey.inode, self._survey.ctime, self.flags
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:

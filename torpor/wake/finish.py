@@ -10,6 +10,7 @@ from torpor.errors import Malformed, TargetNotEmpty
 from torpor.format import entries
 from torpor.format.entries import EntryBlock
 from torpor.format.version import NONE
+from torpor.wake import trees
 from torpor.wake.files import TEMPORARY, Kept, copy_file, folder_in_the_way, open_up, remove_tree, temporary_name
 from torpor.wake.folders import Anchors, Folders
 from torpor.wake.metadata import Metadata
@@ -32,9 +33,10 @@ class Finisher:
     def folders(self) -> None:
         """Make every directory, 0700 for now; in a target that holds files, what is no directory gives way."""
         handles = Folders(self._survey, self._anchors)
+        made = trees.make(self._survey, self._anchors)
         try:
-            for parent, name in self._survey.folders.values():
-                if parent == NONE:
+            for number, (parent, name) in self._survey.folders.items():
+                if parent == NONE or number in made:
                     continue
                 handle = handles.fd(parent)
                 try:
@@ -191,9 +193,12 @@ class Finisher:
 
     def metadata(self) -> None:
         """Permissions and times of all directories, children first, so that no later write moves a time."""
+        done = trees.finish(self._survey, self._anchors, self._metadata)
         handles = Folders(self._survey, self._anchors)
         try:
             for number in reversed(self._survey.folders):
+                if number in done:
+                    continue
                 block, row = self._survey.index.at(number)
                 fd = handles.fd(number)
                 self._metadata.apply(fd, block, row, os.fstat(fd))

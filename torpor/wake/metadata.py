@@ -7,12 +7,13 @@ import os
 import pwd
 import stat
 from collections import Counter
+from collections.abc import Sequence
 
 from torpor.format import entries
 from torpor.format.entries import EntryBlock
 from torpor.format.meta import Meta
 from torpor.jobs import RestoreJob
-from torpor.native.kernels import SET_MODE
+from torpor.native.kernels import SET_MODE, SET_OWNER, SPECIAL
 from torpor.workspace import attributes
 
 
@@ -23,9 +24,9 @@ class Metadata:
         self._setuid = job.setuid
         self.occupied = False  # targets may hold files, or hand down ACLs: what is made has attributes and bits that nobody set
         self._root = os.geteuid() == 0
-        self._change = job.owners != "none" and self._root
+        self.change = job.owners != "none" and self._root
         self.refused: Counter[str] = Counter()
-        self._plain: dict[tuple[int, int, int], int | None] = {}
+        self._plain: dict[tuple[int, int, int], int] = {}
         self._users = _by_name(meta.users, lambda name: pwd.getpwnam(name).pw_uid) if job.owners == "names" else {}
         self._groups = _by_name(meta.groups, lambda name: grp.getgrnam(name).gr_gid) if job.owners == "names" else {}
         self._euid, self._egid = os.geteuid(), os.getegid()
@@ -54,16 +55,35 @@ class Metadata:
             os.fchmod(fd, mode)
         self._attributes_and_time(fd, block, row)
 
-    def plain_mode(self, block: EntryBlock, row: int) -> int | None:
-        """Permissions for a new file, with `SET_MODE` if `open` can't give them all; None for one that needs more than those and a time."""
-        if self.occupied or row in block.attributes:
-            return None
-        key = block.mode[row], block.uid[row], block.gid[row]
-        if key not in self._plain:  # a workspace has few of them
-            mode = self.mode(block, row)
-            plain = self.owner(block, row) == (self._euid, self._egid)
-            self._plain[key] = None if not plain else mode | SET_MODE if mode & (0o7000 | self._umask) else mode
-        return self._plain[key]
+    def plain_modes(self, block: EntryBlock, rows: Sequence[int]) -> list[int]:
+        """Permissions for new files, with `SET_MODE` if `open` can't give them all and `SET_OWNER` if that is to be set.
+
+        `SPECIAL` for one that needs more than those and a time.
+        """
+        if self.occupied:
+            return [SPECIAL] * len(rows)
+        mode, uid, gid = block.mode, block.uid, block.gid
+        keys = [(mode[row], uid[row], gid[row]) for row in rows]
+        for key in set(keys) - self._plain.keys():  # a workspace has few of them
+            self._plain[key] = self._plain_mode(block, rows[keys.index(key)])
+        modes = list(map(self._plain.__getitem__, keys))
+        if block.attributes:
+            modes = [SPECIAL if row in block.attributes else mode for row, mode in zip(rows, modes, strict=True)]
+        return modes
+
+    def _plain_mode(self, block: EntryBlock, row: int) -> int:
+        mode = self.mode(block, row)
+        if self.owner(block, row) != (self._euid, self._egid):
+            if self.change:
+                return mode | SET_MODE | SET_OWNER
+            return SPECIAL if self._wants_owners else mode | SET_MODE
+        return mode | SET_MODE if mode & (0o7000 | self._umask) else mode
+
+    def for_folder(self, block: EntryBlock, row: int) -> tuple[int, int, int]:
+        """Permissions and owner of a directory; `SPECIAL` for the first if it needs more than those and a time."""
+        owner = self.owner(block, row)
+        special = self.occupied or row in block.attributes or not (self.change or owner == (self._euid, self._egid))
+        return SPECIAL if special else self.mode(block, row), *owner
 
     def apply(self, fd: int, block: EntryBlock, row: int, status: os.stat_result) -> None:
         """Make an existing file or folder agree; `status` is its stat now."""
@@ -87,7 +107,7 @@ class Metadata:
         """Owner and time of a symbolic link."""
         owner = self.owner(block, row)
         if owner != (self._euid, self._egid):
-            if self._change:
+            if self.change:
                 os.chown(name, *owner, dir_fd=handle, follow_symlinks=False)
             elif self._wants_owners:
                 self.refused["owner"] += 1
@@ -95,7 +115,7 @@ class Metadata:
         os.utime(name, ns=(mtime, mtime), dir_fd=handle, follow_symlinks=False)
 
     def _chown(self, fd: int, owner: tuple[int, int]) -> None:
-        if self._change:
+        if self.change:
             os.fchown(fd, *owner)
         elif self._wants_owners:
             self.refused["owner"] += 1

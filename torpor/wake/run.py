@@ -148,7 +148,7 @@ class _Restore:
         check_space((path, needs.get(root, 0)) for root, path in self._targets.items())
 
     def _record(self) -> Record | None:
-        if not self._all_roots:
+        if not self._all_roots or not any(map(os.path.lexists, self._targets.values())):
             return None
         found = open_record(self._state.record(self._workspace))
         if found is not None and (found.footer.lineage != self._job.lineage or found.footer.rental != self._state.rental()):
@@ -184,8 +184,7 @@ class _Restore:
         folders = Folders(survey, self._anchors)
         try:
             fetcher.expect_small(units)
-            for number in wants.empty:
-                files.small(folders, *self._index.at(number), None)
+            fetcher.empty_files(folders)
             small = [unit for unit in units if unit.priority < CLASS_LARGE]
             for unit in small:
                 downloads.put(partial(_download, fetcher, unit))

@@ -6,7 +6,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torpor.errors import Malformed
 from torpor.format import entries, index, meta
@@ -95,3 +95,18 @@ class IndexFile:
             while len(self._cache) > KEEP:
                 self._cache.popitem(last=False)
         return block, number - block.base
+
+    def grouped(self, numbers: Iterable[int]) -> Iterator[tuple[EntryBlock, list[int]]]:
+        """Entries in the order given, as runs that lie in one block: it, and their rows there. Thread-safe."""
+        block: EntryBlock | None = None
+        rows: list[int] = []
+        base = end = 0
+        for number in numbers:
+            if not base <= number < end:
+                if block is not None:
+                    yield block, rows
+                block, _ = self.at(number)
+                base, end, rows = block.base, block.base + len(block), []
+            rows.append(number - base)
+        if block is not None:
+            yield block, rows
