@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from torpor.codecs.choose import Chooser
 from torpor.format.version import CHUNK_MAX, CLASS_BUNDLE, CLASS_CRITICAL, SMALL_FILE
-from torpor.hibernate.small import Filled, Small, fill, store
+from torpor.hibernate.small import Files, Filled, Small, fill, store
 from torpor.hibernate.tools import Shared, Worker
 from torpor.plan.bundles import FILL, ends_after, is_heavy, klass_of
 from torpor.workspace.crew import Crew, Pool
-from torpor.workspace.scan import look
+from torpor.workspace.scan import SIZE, look
 
 if TYPE_CHECKING:
     from torpor.hibernate.large import LargeFile
@@ -32,7 +32,7 @@ class _Bundle:
     def __init__(self, shared: Shared, kind: int) -> None:
         self.kind = kind
         self.chooser = Chooser(shared.policy, shared.level, kind)
-        self.files: list[Small] = []
+        self.files = Files()
         self.size = 0
 
 
@@ -63,20 +63,24 @@ class Bundler:
         """
         if folder != self._folder:
             self._folder, self._heavy = folder, any(map(is_heavy, folder.split(b"/")))
-        heavy = self._heavy
         bundle = self._bundles[CLASS_BUNDLE]
-        for name, status in zip(names, found, strict=True):
-            size = status[2]
+        sizes = [status[SIZE] for status in found]
+        total = sum(sizes)
+        if self._heavy and bundle.size + total < FILL and total < SMALL_FILE and len(bundle.files) + len(names) <= MOST:
+            bundle.files.extend(window, row, [above + name for name in names], found)  # all of them, and the bundle does not end there
+            bundle.size += total
+            return
+        for name, status, size in zip(names, found, sizes, strict=True):
             path = above + name
             if size >= SMALL_FILE:
                 self._large(window, row, path)
                 row += 1
                 continue
-            if not heavy:
+            if not self._heavy:
                 bundle = self._bundles[klass_of(name, False)]
             if bundle.size + size > CHUNK_MAX or len(bundle.files) >= MOST:
                 self._send(bundle)
-            bundle.files.append(Small(window, row, path, status))
+            bundle.files.extend(window, row, [path], [status])
             bundle.size += size
             if bundle.size >= FILL and ends_after(folder + b"/" + name if folder else name, size, bundle.size):
                 self._send(bundle)
@@ -91,10 +95,10 @@ class Bundler:
         files = bundle.files
         if files:
             self._shared.progress.stage("read").expect(bundle.size)
-            bundle.files, bundle.size = [], 0
+            bundle.files, bundle.size = Files(), 0
             self._read(files, bundle)
 
-    def _read(self, files: list[Small], bundle: _Bundle) -> None:
+    def _read(self, files: Files, bundle: _Bundle) -> None:
         """Read small files here, and let a worker store them; on a slow disk, let workers read them too.
 
         Reading a small file is a handful of calls of a few microseconds. Threads that do that side by side spend more time handing
@@ -119,7 +123,7 @@ class Bundler:
         store(worker, memoryview(buffer), filled, bundle.kind, bundle.chooser)
         self._buffers.give(buffer)
 
-    def _read_there(self, files: list[Small], bundle: _Bundle, worker: Worker) -> None:
+    def _read_there(self, files: Files, bundle: _Bundle, worker: Worker) -> None:
         filled, rest = fill(self._shared, worker.view, files)
         if filled.used:
             store(worker, worker.view, filled, bundle.kind, bundle.chooser)
@@ -135,4 +139,6 @@ class Bundler:
             if status.error or status.st_size >= SMALL_FILE:
                 self._large(file.window, file.row, file.path)  # it says what is wrong
             else:
-                self._read([file._replace(status=status)], bundle)
+                alone = Files()
+                alone.extend(file.window, file.row, [file.path], [status])
+                self._read(alone, bundle)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import time
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +17,14 @@ from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.native import kernels
-from torpor.workspace.record import is_racy
-from torpor.workspace.walk import PATH_MAX, open_regular
+from torpor.workspace.record import RACY_NS, is_racy
+from torpor.workspace.walk import open_regular
 
 if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
     from torpor.workspace.scan import Stat, Status
+
+CALM = 2  # kernels.read_small: every later change will show
 
 
 class Small(NamedTuple):
@@ -31,13 +36,39 @@ class Small(NamedTuple):
     status: Status
 
 
+class Files:
+    """Many of them, by columns."""
+
+    __slots__ = ("found", "paths", "rows", "windows")
+
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+        self.rows: list[int] = []
+        self.paths: list[bytes] = []
+        self.found: list[Status] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def extend(self, window: Window, row: int, paths: list[bytes], found: list[Status]) -> None:
+        """Files that stand in rows from `row` on."""
+        self.windows += [window] * len(paths)
+        self.rows += range(row, row + len(paths))
+        self.paths += paths
+        self.found += found
+
+    def __iter__(self) -> Iterator[Small]:
+        return map(Small, self.windows, self.rows, self.paths, self.found)
+
+
 class Filled:
     """What a buffer holds of a bundle: for each file that is kept, where its bytes lie in the first `used` of it, and their id."""
 
-    __slots__ = ("files", "ids", "lengths", "offsets", "used")
+    __slots__ = ("ids", "lengths", "offsets", "rows", "used", "windows")
 
     def __init__(self) -> None:
-        self.files: list[Small] = []
+        self.windows: list[Window] = []
+        self.rows: list[int] = []
         self.offsets: list[int] = []
         self.lengths: list[int] = []
         self.ids: list[bytes] = []
@@ -54,19 +85,19 @@ class _Filling:
         self.total = 0
         self._seen: dict[bytes, int] = {}  # offset in the buffer by id: bytes that are here twice are kept once
 
-    def take_all(self, files: list[Small], offsets: list[int], lengths: list[int]) -> None:
-        """Files that were read to these offsets, in ascending order."""
+    def take_all(self, windows: list[Window], rows: list[int], offsets: list[int], lengths: list[int]) -> None:
+        """Files that were read to these offsets, without gaps, none of them empty."""
         view, id_of = self.view, self.shared.hash
         ids = [id_of(view[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
         seen = dict(zip(ids, offsets, strict=True))
-        if sum(lengths) == offsets[-1] + lengths[-1] and len(seen) == len(ids) and not self.shared.dedupe.may_have(ids):
+        if len(seen) == len(ids) and not self.shared.dedupe.may_have(ids):
             filled = self.filled
-            filled.files, filled.offsets, filled.lengths, filled.ids = files, offsets, lengths, ids
+            filled.windows, filled.rows, filled.offsets, filled.lengths, filled.ids = windows, rows, offsets, lengths, ids
             filled.used = self.total = offsets[-1] + lengths[-1]
             self._seen = seen
             return
-        for file, offset, length, id in zip(files, offsets, lengths, ids, strict=True):
-            self._take(file, offset, length, id)
+        for window, row, offset, length, id in zip(windows, rows, offsets, lengths, ids, strict=True):
+            self._take(window, row, offset, length, id)
 
     def take(self, file: Small, length: int) -> None:
         """A file that was read to the end of what is used."""
@@ -74,19 +105,20 @@ class _Filling:
             file.window.settle(file.row, None)
             return
         used = self.filled.used
-        self._take(file, used, length, self.shared.hash(self.view[used : used + length]))
+        self._take(file.window, file.row, used, length, self.shared.hash(self.view[used : used + length]))
 
-    def _take(self, file: Small, offset: int, length: int, id: bytes) -> None:
+    def _take(self, window: Window, row: int, offset: int, length: int, id: bytes) -> None:
         """Settle a file whose bytes lie at `offset`, or keep them behind those that are kept already."""
         self.total += length
         view, filled = self.view, self.filled
         found = self.shared.dedupe.find(id, length)
         if found is not None:
-            file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
+            window.settle(row, entries.Bundled(found[0], found[1], id))
             return
         used = filled.used
         place = self._seen.setdefault(id, used)
-        filled.files.append(file)
+        filled.windows.append(window)
+        filled.rows.append(row)
         filled.offsets.append(place)
         filled.lengths.append(length)
         filled.ids.append(id)
@@ -96,44 +128,30 @@ class _Filling:
             filled.used += length
 
 
-def _read_many(filling: _Filling, files: list[Small]) -> list[Small]:
+def _read_many(filling: _Filling, files: Files) -> Iterable[Small]:
     """Read all that is as the walk saw it and needs nothing special by one compiled call; the others are returned."""
     lib = kernels.library()
     if lib is None:
         return files
-    plain: list[Small] = []
-    others: list[Small] = []
-    offsets: list[int] = []
-    records: list[bytes] = []
-    pack = kernels.WANTED.pack
-    named = end = 0
-    for file in files:
-        _, _, path, (_, inode, size, blocks, _, mtime, ctime, _, _, _, _) = file
-        if not size or size > CHUNK_MAX - end or blocks * 512 < size or len(path) >= PATH_MAX:
-            others.append(file)
-            continue
-        records.append(pack(named, end, size, inode, mtime, ctime))
-        plain.append(file)
-        offsets.append(end)
-        named += len(path) + 1
-        end += size
-    if not plain:
-        return files
-    looked_at = time.time_ns()
-    done = kernels.read_small(lib, b"\0".join([file.path for file in plain]) + b"\0", bytearray().join(records), filling.view, len(plain))
-    if not all(done):
-        others += [file for file, fine in zip(plain, done, strict=True) if not fine]
-        offsets = list(compress(offsets, done))
-        plain = list(compress(plain, done))
-    for window, row, _, status in plain:
-        if not is_racy(status, looked_at):
+    _, inode, size, blocks, _, mtime, ctime, _, _, _, _ = zip(*files.found, strict=True)
+    columns = array("Q", size), array("Q", blocks), array("Q", inode), array("q", mtime), array("q", ctime)
+    done, places, _ = kernels.read_small(lib, files.paths, columns, filling.view, RACY_NS)
+    for window, row, what in zip(files.windows, files.rows, done, strict=True):
+        if what == CALM:
             window.calm(row)
-    if plain:
-        filling.take_all(plain, offsets, [file.status.st_size for file in plain])
-    return others
+    kept = done
+    if 0 in size:
+        kept = bytearray(map(min, done, size))
+        for window, row, what, length in zip(files.windows, files.rows, done, size, strict=True):
+            if what and not length:
+                window.settle(row, None)
+    if any(kept):
+        offsets, lengths = list(compress(places, kept)), list(compress(size, kept))
+        filling.take_all(list(compress(files.windows, kept)), list(compress(files.rows, kept)), offsets, lengths)
+    return [] if all(done) else [file for file, what in zip(files, done, strict=True) if not what]
 
 
-def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[Filled, list[Small]]:
+def fill(shared: Shared, view: memoryview, files: Files) -> tuple[Filled, list[Small]]:
     """Read files into a buffer of 4 MiB; rows of all are settled but of those kept, and of those that did not fit.
 
     Returns the files whose bytes the store lacks, and files that have grown too long for the buffer.
@@ -162,11 +180,9 @@ def store(worker: Worker, view: memoryview, filled: Filled, kind: int, chooser: 
     offsets, lengths, ids = filled.offsets, filled.lengths, filled.ids
     place = worker.store(data, shared.hash(data), kind, chooser, None, list(zip(offsets, lengths, ids, strict=True)))
     shared.dedupe.add_all(ids, lengths, place, offsets)
-    settled: dict[Window, int] = {}
-    for (window, row, _, _), offset, id in zip(filled.files, offsets, ids, strict=True):
+    for window, row, offset, id in zip(filled.windows, filled.rows, offsets, ids, strict=True):
         window.block.content[row] = entries.Bundled(place, offset, id)
-        settled[window] = settled.get(window, 0) + 1
-    for window, rows in settled.items():
+    for window, rows in Counter(filled.windows).items():
         window.settled(rows)
 
 

@@ -16,7 +16,7 @@
 #define CLONES
 #endif
 
-#define TORPOR_ABI 1 /* raise it with every change of a signature; kernels.py asks for its own */
+#define TORPOR_ABI 2 /* raise it with every change of a signature; kernels.py asks for its own */
 
 void torpor_split2(const uint8_t *from, unsigned plane, uint8_t *restrict into, size_t count);
 void torpor_split4(const uint8_t *from, unsigned plane, uint8_t *restrict into, size_t count);

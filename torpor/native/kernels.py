@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Sequence
 from functools import cache
 
-ABI = 1  # kernels.h
+ABI = 2  # kernels.h
 FILE = "_kernels.so"
-WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
+WANTED = struct.Struct("=8Qq2Q")  # addresses of columns, see struct wanted in files.c; room, margin
 MAKE = struct.Struct("=14Qq")  # addresses of columns, see struct make in files.c; seconds
 SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
@@ -31,7 +31,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_split4": [_pointer, ctypes.c_uint, _pointer, _size],
     "torpor_merge2": [_pointer, _pointer, _pointer, _size],
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
-    "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
+    "torpor_read_small": [ctypes.c_char_p, _size],
     "torpor_make_files": [ctypes.c_char_p, _pointer, _size],
     "torpor_make_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
     "torpor_finish_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
@@ -46,6 +46,7 @@ _RESULTS: dict[str, type] = {
     "torpor_ids_known": ctypes.c_size_t,
     "torpor_check_tree": ctypes.c_int,
     "torpor_make_folders": _size,
+    "torpor_read_small": ctypes.c_uint64,
 }
 
 
@@ -85,14 +86,22 @@ def constant(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
-def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryview, count: int) -> bytearray:
-    """Read files into a buffer; 1 for each that is as the walk saw it and has no extended attributes, else 0: nothing is known of it.
+def read_small(
+    lib: ctypes.CDLL, paths: list[bytes], columns: Sequence[array[int]], buffer: memoryview, margin: int
+) -> tuple[bytearray, array[int], int]:
+    """Read files into a buffer, one behind the other; for each what came of it, and where its bytes begin; and how much is used.
 
-    `paths`: each ends with a zero byte; `files`: `count` records `WANTED`, all within the buffer.
+    What: 1 if it is as the walk saw it, has no holes and no extended attributes; 2 if moreover every change from now on will show in its
+    times, which is so if they are `margin` ns away from now; 0: nothing is known of it. `columns`: size in bytes, blocks of 512 bytes,
+    inode (Q), mtime and ctime in ns (q).
     """
-    done = bytearray(count)
-    lib.torpor_read_small(paths, address(files), address(buffer), address(done), count)
-    return done
+    count = len(paths)
+    done, offsets = bytearray(count), array("I", bytes(4 * count))
+    names = b"\0".join(paths) + b"\0"
+    held = [column.buffer_info()[0] for column in columns]
+    record = WANTED.pack(constant(names), *held, address(buffer), len(buffer), margin, offsets.buffer_info()[0], address(done))
+    used: int = lib.torpor_read_small(record, count)
+    return done, offsets, used
 
 
 def make_files(

@@ -30,7 +30,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | o
 _DIRECTORY = ord("d")
 _NOTHING = Status(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _make = Status._make
-MODE, LINKS = Status._fields.index("st_mode"), Status._fields.index("st_nlink")
+SIZE, LINKS, MODE = map(Status._fields.index, ("st_size", "st_nlink", "st_mode"))
 
 
 def status_of(found: os.stat_result) -> Status:
