@@ -1,4 +1,4 @@
-/* What planes.c and files.c give to torpor/native/kernels.py. Every function may run in any number of threads. */
+/* What the C files beside it give to torpor/native/kernels.py. Every function may run in any number of threads. */
 
 #ifndef TORPOR_KERNELS_H
 #define TORPOR_KERNELS_H
