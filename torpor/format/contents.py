@@ -118,9 +118,6 @@ class Contents(MutableSequence[Content]):
             self._starts = [0, *accumulate(self.c_count)]
         return Chunked(self.c_chunker[rank], self.c_refs[self._starts[rank] : self._starts[rank + 1]])
 
-    def _bundled(self, rank: int) -> Bundled:
-        return Bundled(self.b_chunk[rank], self.b_offset[rank], self.ids((rank,))[0])
-
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -128,16 +125,23 @@ class Contents(MutableSequence[Content]):
         if isinstance(row, slice):
             return [self[number] for number in range(*row.indices(len(self.codes)))]
         code = self.codes[row]
-        row = range(len(self.codes))[row]
+        if row < 0:
+            row += len(self.codes)
         if code == IS_BUNDLED:
-            return self._bundled(self.ranks[row])
+            rank = (self._ranks or self.ranks)[row]
+            data, starts = self.source
+            at = starts[ID_COLUMN] + 32 * rank
+            return Bundled(self.b_chunk[rank], self.b_offset[rank], data[at : at + 32])
         if code in (IS_DIRECTORY, IS_EMPTY, IS_ABSENT):
             return None
         rank = bisect_left(self.rows(code), row)
         return self.chunked(rank) if code == IS_CHUNKED else self.targets[rank] if code == IS_SYMLINK else self.links[rank]
 
     def __iter__(self) -> Iterator[Content]:
-        bundled = map(self._bundled, range(len(self.b_chunk)))
+        data, starts = self.source
+        start = starts[ID_COLUMN]
+        ids = (data[at : at + 32] for at in range(start, start + 32 * len(self.b_chunk), 32))
+        bundled = map(Bundled, self.b_chunk, self.b_offset, ids)
         chunked = map(self.chunked, range(len(self.c_count)))
         targets, links = iter(self.targets), iter(self.links)
         for code in self.codes:

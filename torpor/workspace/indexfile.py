@@ -15,6 +15,7 @@ from torpor.format.entries import EntryBlock
 from torpor.workspace.treecheck import CompiledCheck
 
 KEEP = 6  # decoded blocks kept for reading again
+SMALL = 2  # an index of so many blocks is kept as it is checked
 
 
 class IndexFile:
@@ -72,7 +73,7 @@ class IndexFile:
         check = CompiledCheck(self.chunks, [(root.name, root.kind == "directory") for root in self.meta.roots])
         for which, block in enumerate(self.raw_blocks()):
             check.block(block)
-            if which < KEEP:
+            if len(self._entry_sections) <= SMALL:
                 with self._lock:
                     self._cache[which] = block
             yield block
