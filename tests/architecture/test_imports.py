@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.house import python
+from torpor.testing.samples import weights
 
 CODECS = {"backports.zstd", "blake3", "lz4", "numpy"}
 SCREEN = {"pathspec", "rich", "typer"}
@@ -59,7 +60,7 @@ WORDS = {"snapshot": ["snapshot", "{0}/workspace"], "restore": ["restore", "late
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("what", WORDS)
 def test_reads_its_first_byte_soon(what: str, terminal: bool, tmp_path: Path) -> None:
-    """Progress is imported later, numpy with the first chunk of weights, and an ordinary command line needs no typer."""
+    """Progress is imported later, and an ordinary command line needs no typer."""
     (tmp_path / "workspace").mkdir()
     (tmp_path / "workspace" / "file").write_bytes(os.urandom(3 << 20))
     common = ["--home", f"{tmp_path}/home", "--storage", f"{tmp_path}/store", "--json"]
@@ -70,3 +71,21 @@ def test_reads_its_first_byte_soon(what: str, terminal: bool, tmp_path: Path) ->
     assert len(out) == 2, out
     assert json.loads(out[1])["files"] == 1
     assert not set(json.loads(out[0])) & LATER
+
+
+@pytest.mark.parametrize("what", WORDS)
+def test_needs_no_numpy(what: str, tmp_path: Path) -> None:
+    """Where the kernels are compiled, as they are where the tests run."""
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "weights.bin").write_bytes(weights("bf16", 3 << 20))
+    (tmp_path / "workspace" / "noise.bin").write_bytes(os.urandom(3 << 20))
+    (tmp_path / "workspace" / "small.py").write_text("pass\n" * 5000)
+    common = ["--home", f"{tmp_path}/home", "--storage", f"{tmp_path}/store", "--json"]
+    if what == "restore":
+        python(command("snapshot", f"{tmp_path}/workspace", *common))
+    words = [word.format(tmp_path) for word in WORDS[what]]
+    report, modules = python(REPORT + command(*words, *common)).splitlines()[-3::2]
+    assert json.loads(report)["files"] == 3
+    assert json.loads(report).get("stored_bytes", 0) < 5.2 * 2**20  # the weights went through planes
+    assert "torpor.codecs.planes" in json.loads(modules)
+    assert "numpy" not in json.loads(modules)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit import ways
 from torpor.codecs.base import NO_HINT, Codec, Hint
 from torpor.codecs.lz4 import Lz4
 from torpor.codecs.planes import Planes
@@ -37,3 +42,12 @@ class TestPlanes(CodecSuite):
 
     def make(self) -> Codec:
         return Planes()
+
+
+class TestPlanesInPython(TestPlanes):
+    """Where zstd can't be called from C."""
+
+    @pytest.fixture(autouse=True)
+    def _without(self) -> Iterator[None]:
+        with ways.in_python():
+            yield

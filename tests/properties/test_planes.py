@@ -8,6 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit import ways
 from torpor.codecs.base import Hint, Scratch
 from torpor.codecs.planes import Planes
 from torpor.codecs.planes_layout import parse
@@ -69,9 +70,7 @@ def read(coded: bytes) -> bytes:
 
 
 def decode(coded: bytes, raw_length: int) -> bytes:
-    out = bytearray(raw_length)
-    PLANES.decode(coded, raw_length, memoryview(out), SCRATCH)
-    return bytes(out)
+    return ways.decode(PLANES, coded, raw_length, SCRATCH)
 
 
 @given(st.binary(min_size=7, max_size=400), widths, st.lists(st.integers(0, 1), min_size=4, max_size=4), st.sampled_from([1, 3, -5]))
@@ -84,10 +83,10 @@ def test_any_bytes_come_back_from_any_writer(raw: bytes, shape: tuple[int, int],
 def test_what_is_coded_comes_back_to_any_reader(few: list[bytes], times: int, shape: tuple[int, int]) -> None:
     """Pieces in a fixed disorder: planes of few symbols, which shrink, beside bytes before and after whole elements."""
     raw = b"".join(few[i * i % 7 % len(few)] for i in range(times))
-    coded = PLANES.encode(raw, SCRATCH, Hint(*shape))
+    coded = ways.encode(PLANES, raw, Hint(*shape), SCRATCH)
     if coded is not None:
         assert len(coded) < len(raw)
-        assert read(bytes(coded)) == raw
+        assert read(coded) == raw
         assert decode(bytes(coded), len(raw)) == raw
 
 
@@ -97,9 +96,9 @@ def test_several_frames(shape: tuple[int, int], seed: int, frame: int) -> None:
     w, lead = shape
     raw = bytes(Random(seed).choices(range(20), k=300_000 * w + 5))
     assert decode(write(raw, w, lead, [1, 0, 1, 1][:w], frame=frame), len(raw)) == raw
-    coded = PLANES.encode(raw, SCRATCH, Hint(w, lead))
+    coded = ways.encode(PLANES, raw, Hint(w, lead), SCRATCH)
     assert coded is not None
-    assert read(bytes(coded)) == raw
+    assert read(coded) == raw
 
 
 @given(st.binary(max_size=200), st.integers(1, 5000))

@@ -5,6 +5,7 @@ import struct
 import pytest
 from backports import zstd as lib
 
+from tests.unit import ways
 from torpor.codecs.base import Buffer, Hint, Scratch
 from torpor.codecs.planes import FRAME, Planes
 from torpor.codecs.planes_layout import ALIGN, Layout, parse
@@ -16,15 +17,13 @@ CODEC = Planes()
 
 
 def encode(raw: Buffer, hint: Hint) -> bytes:
-    coded = CODEC.encode(raw, Scratch(), hint)
+    coded = ways.encode(CODEC, raw, hint)
     assert coded is not None
-    return bytes(coded)
+    return coded
 
 
 def decode(coded: Buffer, raw_length: int) -> bytes:
-    out = bytearray(raw_length)
-    CODEC.decode(coded, raw_length, memoryview(out), Scratch())
-    return bytes(out)
+    return ways.decode(CODEC, coded, raw_length)
 
 
 @pytest.mark.parametrize(("dtype", "width", "least"), [("bf16", 2, 1.49), ("fp16", 2, 1.15), ("fp32", 4, 1.15)])
@@ -84,7 +83,7 @@ def test_what_looks_better_in_the_sample_than_it_is_is_stored_after_all() -> Non
     step = ((1 << 20) - 1024) // 7 // 16 * 16
     for piece in range(8):
         raw[piece * step : piece * step + 1024] = bytes(1024)
-    assert CODEC.encode(raw, Scratch(), Hint(2)) is None
+    assert ways.encode(CODEC, raw, Hint(2)) is None
 
 
 def test_too_short_for_one_element() -> None:

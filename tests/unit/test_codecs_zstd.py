@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 from backports import zstd as lib
 
+from tests.unit import ways
 from torpor.codecs import zstd
 from torpor.codecs.base import Buffer, Hint, Scratch
 from torpor.codecs.zstd import HUFFMAN, Zstd, declared_length, options
@@ -17,15 +18,13 @@ CODEC = Zstd()
 
 
 def decode(coded: Buffer, raw_length: int) -> bytes:
-    out = bytearray(raw_length)
-    CODEC.decode(coded, raw_length, memoryview(out), Scratch())
-    return bytes(out)
+    return ways.decode(CODEC, coded, raw_length)
 
 
 @pytest.mark.parametrize("level", [0, 1, 3, 19, HUFFMAN])
 def test_one_plain_frame_with_its_content_size(level: int) -> None:
     raw = samples.text(300_000)
-    coded = CODEC.encode(raw, Scratch(), Hint(level=level))
+    coded = ways.encode(CODEC, raw, Hint(level=level))
     assert coded is not None
     assert lib.get_frame_info(coded).decompressed_size == len(raw)
     assert lib.get_frame_size(coded) == len(coded)
@@ -48,7 +47,7 @@ def test_noise_is_given_up() -> None:
 
 def test_huffman_codes_what_does_not_repeat() -> None:
     raw = samples.noise(300_000).translate(bytes(i & 15 for i in range(256)))
-    coded = CODEC.encode(raw, Scratch(), Hint(level=HUFFMAN))
+    coded = ways.encode(CODEC, raw, Hint(level=HUFFMAN))
     assert coded is not None
     assert len(coded) < 0.51 * len(raw)
     assert dict(options(HUFFMAN)) == {100: HUFFMAN, 1002: 1}

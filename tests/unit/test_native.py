@@ -86,9 +86,13 @@ def read(path: Path, status: os.stat_result, size: int | None = None) -> bytes |
     assert found is not None
     length = status.st_size if size is None else size
     buffer = bytearray(length + 2)
-    record = bytearray(kernels.WANTED.pack(0, 1, length, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
-    done = kernels.read_small(found, os.fsencode(path) + b"\0", record, memoryview(buffer), 1)
+    columns = (
+        *(array("Q", [number]) for number in (length, (length + 511) // 512, status.st_ino)),
+        *(array("q", [number]) for number in (status.st_mtime_ns, status.st_ctime_ns)),
+    )
+    done, offsets, used = kernels.read_small(found, [os.fsencode(path)], columns, memoryview(buffer)[1:-1], 0)
     assert (buffer[0], buffer[-1]) == (0, 0)
+    assert (offsets[0], used) == (0, length if done[0] else 0)
     return bytes(buffer[1:-1]) if done[0] else None
 
 

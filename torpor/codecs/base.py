@@ -9,6 +9,7 @@ import msgspec
 
 from torpor.errors import Malformed
 from torpor.format.zstd import lib  # type: ignore[attr-defined]
+from torpor.native.coding import Contexts, Native
 
 Buffer = bytes | bytearray | memoryview
 
@@ -34,11 +35,12 @@ NO_HINT = Hint()
 class Scratch:
     """Buffers and compressors of one worker thread, so that nothing large is allocated for a chunk. Never shared by threads."""
 
-    __slots__ = ("_buffers", "_compressors")
+    __slots__ = ("_buffers", "_compressors", "_contexts")
 
     def __init__(self) -> None:
         self._buffers: dict[str, bytearray] = {}
         self._compressors: dict[tuple[tuple[int, int], ...], lib.ZstdCompressor] = {}
+        self._contexts: Contexts | None = None
 
     def buffer(self, name: str, size: int) -> memoryview:
         """`size` writable bytes with whatever was left in them; the next call with this `name` gives the same bytes."""
@@ -55,6 +57,12 @@ class Scratch:
         if found is None:
             found = self._compressors[key] = lib.ZstdCompressor(options=options)
         return found
+
+    def contexts(self, native: Native) -> Contexts:
+        """What the compiled path uses instead; freed with this object."""
+        if self._contexts is None:
+            self._contexts = Contexts(native)
+        return self._contexts
 
 
 class Codec(Protocol):

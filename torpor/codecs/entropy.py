@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from math import log, log2
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from torpor.native import coding
 
 KEEP = 0.98  # a plane is worth coding if it shrinks at least to this part
 
@@ -23,34 +22,46 @@ def sample(raw: memoryview, pieces: int, size: int) -> bytes:
 
 
 def byte_bits(data: bytes, period: int = 1) -> list[float]:
-    """Bits that a byte carries if each is coded by itself, 0 … 8: for the bytes at each place of a period."""
-    import numpy as np
-
-    return _bits(np.frombuffer(data, np.uint8, len(data) // period * period).reshape(-1, period))
+    """Bits that a byte carries if each is coded by itself, 0 … 8: for the bytes at each place of a period (1, 2 or 4)."""
+    return _bits(data, period, 0, rotate=False)
 
 
 def plane_bits(data: bytes, width: int, lead: int) -> list[float]:
     """Bits that a byte of each plane carries (plane 0 first), for elements of `width` bytes that begin after `lead` bytes."""
+    return _bits(data, width, lead, rotate=True)
+
+
+def _bits(data: bytes, width: int, lead: int, rotate: bool) -> list[float]:
+    """Entropy at each place, with Miller and Madow's correction: a small sample looks more ordered than the whole."""
+    rows = coding.counts(data, width, lead, rotate)
+    total = max((len(data) - lead) // width, 1)
+    return [_entropy(row, total) for row in (_counts(data, width, lead, rotate) if rows is None else rows)]
+
+
+def _entropy(counts: list[int], total: int) -> float:
+    symbols = len(counts) - counts.count(0)
+    if symbols < 2:
+        return 0.0
+    bits = log2(total) - sum(map(_term, counts)) / total
+    return min(max(bits + (symbols - 1) / (2 * log(2) * total), 0.0), 8.0)
+
+
+@cache  # a sample has few elements, so few numbers
+def _term(count: int) -> float:
+    return count * log2(count) if count else 0.0
+
+
+def _counts(data: bytes, width: int, lead: int, rotate: bool) -> list[list[int]]:
+    """`coding.counts` where nothing is compiled."""
     import numpy as np
 
     word = np.dtype(f"<u{width}")
-    elements = np.frombuffer(data, word, (len(data) - lead) // width, lead)
-    rotated = ((elements << 1) | (elements >> (8 * width - 1))).astype(word, copy=False)
-    return _bits(rotated.view(np.uint8).reshape(-1, width))
-
-
-def _bits(rows: NDArray[np.uint8]) -> list[float]:
-    """Entropy of each column, with Miller and Madow's correction: a small sample looks more ordered than the whole."""
-    import numpy as np
-
-    width = rows.shape[1]
-    tagged = rows + np.arange(0, 256 * width, 256, dtype=np.uint16)
-    counts = np.bincount(tagged.ravel(), minlength=256 * width).reshape(width, 256)
-    total = max(len(rows), 1)
-    bits = np.log2(total) - (counts * np.log2(np.maximum(counts, 1))).sum(axis=1) / total
-    seen = np.count_nonzero(counts, axis=1)
-    corrected = np.clip(bits + np.maximum(seen - 1, 0) / (2 * np.log(2) * total), 0.0, 8.0)
-    return [float(b) for b in corrected]
+    elements = np.frombuffer(data[lead:], word, max(len(data) - lead, 0) // width)
+    if rotate:
+        elements = ((elements << 1) | (elements >> (8 * width - 1))).astype(word, copy=False)
+    tagged = elements.view(np.uint8).reshape(-1, width) + np.arange(0, 256 * width, 256, dtype=np.uint16)
+    rows: list[list[int]] = np.bincount(tagged.ravel(), minlength=256 * width).reshape(width, 256).tolist()
+    return rows
 
 
 def huffman_part(bits: float) -> float:

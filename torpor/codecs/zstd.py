@@ -10,6 +10,7 @@ from typing import Any
 from torpor.codecs.base import NO_HINT, Buffer, Hint, Scratch, malformed
 from torpor.format.version import CHUNK_MAX, CODEC_ZSTD, WINDOW_LOG_MAX
 from torpor.format.zstd import lib  # type: ignore[attr-defined]
+from torpor.native import coding
 
 DEFAULT_LEVEL = 1
 HUFFMAN = -131_072  # the level that stands for "no matches, literals Huffman coded"; far below zstd's fastest
@@ -53,14 +54,28 @@ class Zstd:
     name = "zstd"
 
     def encode(self, data: Buffer, scratch: Scratch, hint: Hint = NO_HINT) -> Buffer | None:
+        """The result may lie in `scratch`."""
         if len(data) > CHUNK_MAX:
             # The window never exceeds the content, so this keeps every level within 8 MiB.
             raise ValueError("a chunk is at most 4 MiB")
-        compressor = scratch.compressor(options(hint.level))
+        parameters = options(hint.level)
+        native = coding.native()
+        encoder = None if native is None else scratch.contexts(native).encoder(parameters)
+        if native is not None and encoder is not None:
+            out = scratch.buffer("coded", native.bound(len(data)))
+            if size := coding.encode_frame(native, encoder, data, out):
+                return out[:size] if size < len(data) else None
+        compressor = scratch.compressor(parameters)
         coded = compressor.compress(data, compressor.FLUSH_FRAME)
         return coded if len(coded) < len(data) else None
 
     def decode(self, coded: Buffer, raw_length: int, out: memoryview, scratch: Scratch) -> None:
+        native = coding.native()
+        if native is None or not coding.decode_frame(native, scratch.contexts(native), coded, out):
+            self._decode(coded, raw_length, out)
+
+    def _decode(self, coded: Buffer, raw_length: int, out: memoryview) -> None:
+        """The same through Python, which also says why bytes are refused."""
         if declared_length(coded) != raw_length:
             raise malformed(self.name, f"it is not one frame of {raw_length} bytes")
         decoder = lib.ZstdDecompressor(options=_DECODE)

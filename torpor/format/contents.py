@@ -122,6 +122,8 @@ class Contents(MutableSequence[Content]):
         return len(self.codes)
 
     def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self.codes)))]
         code = self.codes[row]
         if row < 0:
             row += len(self.codes)

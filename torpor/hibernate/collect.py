@@ -8,29 +8,27 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from mmap import mmap
 
 from torpor.codecs.choose import Chooser
 from torpor.format import entries
-from torpor.format.entries import Bundled, Chunked
-from torpor.format.version import CHUNK_MAX, CLASS_BUNDLE, CLASS_CRITICAL, NONE, ROWS_MAX, SMALL_FILE
+from torpor.format.entries import Bundled, Chunked, Content
+from torpor.format.version import NONE, ROWS_MAX
+from torpor.hibernate.bundler import Bundler
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
-from torpor.hibernate.reading import take_attributes, unchanged
-from torpor.hibernate.small import Kept, Small, fill, store
+from torpor.hibernate.reading import take_attributes, unchanged, unchanged_run
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.jobs import Scope
-from torpor.plan.bundles import ends_after, is_heavy, klass_of
 from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import Record
-from torpor.workspace.recorded import Recorded, recorded
-from torpor.workspace.walk import Found, walk
+from torpor.workspace.recorded import Cursor, Recorded
+from torpor.workspace.scan import LINKS, MODE
+from torpor.workspace.walk import Found, Run, found_in, runs
 
 REFS_MAX = 1 << 20  # references in one block before it is closed early
-SLOW = 60e-6  # seconds a small file may take before the disk counts as slow …
-STAY_SLOW = 16  # … for so many bundles
 UNSETTLED = 3  # blocks that may wait for workers at once
+_KIND = 0o170000
 
 
 class Collector:
@@ -47,25 +45,15 @@ class Collector:
         self._carrier = carrier
         self._stable = stable_inodes
         self._done = done
-        self._buffers = buffers
-        self._slow = 0
-        self._rows = recorded(record) if record is not None else iter(())
-        self._next: Recorded | None = next(self._rows, None)
-        self._condition = threading.Condition()
+        self._cursor = Cursor(record) if record is not None else None
+        self._lock = threading.Lock()
         self._windows: list[Window] = []
         self._refs = 0
         self._count = 0
         self._links: dict[tuple[int, int], int] = {}
-        self._bundles: dict[int, list[Small]] = {CLASS_CRITICAL: [], CLASS_BUNDLE: []}
-        self._filled = {CLASS_CRITICAL: 0, CLASS_BUNDLE: 0}
-        self._choosers = {
-            CLASS_CRITICAL: Chooser(shared.policy, shared.level, CLASS_CRITICAL),
-            CLASS_BUNDLE: Chooser(shared.policy, shared.level, CLASS_BUNDLE),
-        }
+        self._bundler = Bundler(shared, crew, buffers, self._large, self._large_file)
         self.users: set[int] = set()
         self.groups: set[int] = set()
-        self.scanned_bytes = 0
-        self._folder, self._heavy = b"", False  # of the last small file
 
     def run(self) -> int:
         """Walk everything; the number of entries is returned once every block went out."""
@@ -74,32 +62,83 @@ class Collector:
         self._shared.progress.stage("compress")
         parents: list[int] = []
         began, batch = time.perf_counter(), 0
-        for found in walk(self._scope, self._shared.report):
-            del parents[found.depth :]
-            parent = parents[-1] if parents else NONE
-            number = self._entry(found, parent)
-            if stat.S_ISDIR(found.stat.st_mode):
-                parents.append(number)
-            batch += 1
-            if batch == 256:
+        for part in runs(self._scope, self._shared.report):
+            if isinstance(part, Run):
+                self._run(part, parents[part.folder.depth - 1])
+                batch += len(part.names)
+            else:
+                del parents[part.depth :]
+                number = self._entry(part, parents[-1] if parents else NONE)
+                if stat.S_ISDIR(part.stat.st_mode):
+                    parents.append(number)
+                batch += 1
+            if batch >= 256:
                 now = time.perf_counter()
                 stage.add(batch, now - began)
                 began, batch = now, 0
         stage.add(batch, time.perf_counter() - began)
         self._shared.progress.end("scan")
-        for kind in self._bundles:
-            self._send(kind)
+        self._bundler.flush()
         if self._windows:
             self._windows[-1].closed = True
         self._crew.drain()
         self._emit(wait=True)
         return self._count
 
-    def _window(self) -> Window:
+    def _window(self, rows: int = 1) -> Window:
+        """The block that takes the next rows, of which so many share it."""
+        if self._windows and not self._windows[-1].closed and len(self._windows[-1].block) + rows > ROWS_MAX:
+            self._windows[-1].closed = True
+            self._emit(wait=False)
         if not self._windows or self._windows[-1].closed:
-            self._windows.append(Window(self._count, self._condition))
+            self._windows.append(Window(self._count, self._lock))
             self._refs = 0
         return self._windows[-1]
+
+    def _run(self, run: Run, parent: int) -> None:
+        folder, names, found = run
+        if any(status[MODE] & _KIND != stat.S_IFREG or status[LINKS] != 1 for status in found):
+            for entry in found_in(run):
+                self._entry(entry, parent)
+            return
+        contents: list[Content] | None = None
+        if self._cursor is not None and not self._cursor.ended:
+            contents = self._carry_run(self._cursor, run)
+            if contents is None:
+                for entry in found_in(run):
+                    self._entry(entry, parent)
+                return
+        # Nothing special: all rows at once.
+        window = self._window(len(names))
+        self.users.update([status.st_uid for status in found])
+        self.groups.update([status.st_gid for status in found])
+        row = window.add_files(parent, names, found, contents)
+        self._count += len(names)
+        if contents is None:
+            window.expect(len(names))
+            self._bundler.add(window, row, folder.relative, folder.path + b"/", names, found)
+            self._close_full(window)
+
+    def _carry_run(self, cursor: Cursor, run: Run) -> list[Content] | None:
+        """What a run of small, unchanged files holds, from the record; None if it must be looked at file by file."""
+        old = cursor.match_run(run.folder.key, run.names)
+        if old is None or not unchanged_run(run.stats, old, self._stable):
+            return None
+        contents = old.block.content[old.row : old.row + len(run.names)]
+        places: dict[int, int | None] = {}
+        for content in contents:
+            if isinstance(content, Bundled) and content.chunk not in places:
+                places[content.chunk] = self._carrier.carry(content.chunk) if self._carrier else None
+        out: list[Content] = []
+        for content in contents:
+            if isinstance(content, Bundled) and (place := places[content.chunk]) is not None:
+                out.append(Bundled(place, content.offset, content.id))
+            elif content is None:
+                out.append(None)
+            else:
+                return None
+        cursor.pass_by(len(out))
+        return out
 
     def _entry(self, found: Found, parent: int) -> int:
         window = self._window()
@@ -114,17 +153,20 @@ class Collector:
             self._file(window, found, parent, name, number)
         elif stat.S_ISDIR(mode):
             row = window.add(parent, name, entries.DIRECTORY, status, False)
-            if found.fd >= 0:
+            if found.fd >= 0 and not found.plain:
                 try:
                     take_attributes(window, row, found.fd)
                 except OSError as error:
                     self._shared.report(found.path, "unreadable", f"its attributes: {error.strerror}")
         else:
             self._symlink(window, found, parent, name)
-        if len(window.block) >= ROWS_MAX or self._refs >= REFS_MAX:
+        self._close_full(window)
+        return number
+
+    def _close_full(self, window: Window) -> None:
+        if self._refs >= REFS_MAX:
             window.closed = True
             self._emit(wait=False)
-        return number
 
     def _symlink(self, window: Window, found: Found, parent: int, name: bytes) -> None:
         row = window.add(parent, name, entries.SYMLINK, found.stat, False)
@@ -147,22 +189,13 @@ class Collector:
                 window.block.content[row] = first
                 window.linked[row] = found.path
                 return
-        self.scanned_bytes += status.st_size
-        old = self._match(found.key)
+        old = self._cursor.match(found.key) if self._cursor is not None else None
         if old is not None and self._carry(window, found, parent, name, old):
             return
         row = window.add(parent, name, entries.FILE, status, True, status.st_size)
         window.expect()
-        if status.st_size < SMALL_FILE:
-            self._small(Small(window, row, found.path, status), found.relative or name)
-        else:
-            self._large(window, row, found.path)
-
-    def _match(self, key: bytes) -> Recorded | None:
-        """Move the record forward to this key."""
-        while self._next is not None and self._next.key < key:
-            self._next = next(self._rows, None)
-        return self._next if self._next is not None and self._next.key == key else None
+        above, slash, last = found.path.rpartition(b"/")  # a root that is a link is read where it leads to
+        self._bundler.add(window, row, found.relative.rpartition(b"/")[0], above + slash, [last], [status])
 
     def _carry(self, window: Window, found: Found, parent: int, name: bytes, old: Recorded) -> bool:
         """Take an unchanged file from the record without reading it; False if it must be read."""
@@ -192,73 +225,6 @@ class Collector:
             window.block.attributes[new] = block.attributes[row]
         return True
 
-    def _small(self, file: Small, relative: bytes) -> None:
-        folder, _, name = relative.rpartition(b"/")
-        if folder != self._folder:
-            self._folder, self._heavy = folder, any(map(is_heavy, folder.split(b"/")))
-        kind = klass_of(name, self._heavy)
-        size = file.status.st_size
-        if self._filled[kind] + size > CHUNK_MAX or len(self._bundles[kind]) >= 4096:
-            self._send(kind)
-        self._bundles[kind].append(file)
-        self._filled[kind] += size
-        if ends_after(relative, size, self._filled[kind]):
-            self._send(kind)
-
-    def _send(self, kind: int) -> None:
-        files = self._bundles[kind]
-        if files:
-            self._shared.progress.stage("read").expect(self._filled[kind])
-            self._bundles[kind], self._filled[kind] = [], 0
-            self._bundle(files, kind)
-
-    def _bundle(self, files: list[Small], kind: int) -> None:
-        """Read small files here, and let a worker store them; on a slow disk, let workers read them too.
-
-        Reading a small file is a handful of calls of a few microseconds. Threads that do that side by side spend more time handing
-        the interpreter to each other than reading, so one thread does it as long as the disk answers at once.
-        """
-        if self._slow:
-            self._slow -= 1
-            self._crew.put(partial(self._read_there, files, kind))
-            return
-        buffer = self._buffers.take()
-        began = time.perf_counter()
-        kept, used, rest = fill(self._shared, memoryview(buffer), files)
-        spent = time.perf_counter() - began - used / 1e9
-        self._slow = STAY_SLOW if spent > SLOW * len(files) else 0
-        if used:
-            self._crew.put(partial(self._store, buffer, kept, used, kind))
-        else:
-            self._buffers.give(buffer)
-        self._again(rest, kind)
-
-    def _store(self, buffer: mmap, kept: list[Kept], used: int, kind: int, worker: Worker) -> None:
-        store(worker, memoryview(buffer)[:used], kept, kind, self._choosers[kind])
-        self._buffers.give(buffer)
-
-    def _read_there(self, files: list[Small], kind: int, worker: Worker) -> None:
-        kept, used, rest = fill(self._shared, worker.view, files)
-        if used:
-            store(worker, worker.view[:used], kept, kind, self._choosers[kind])
-        for file in rest:
-            large = self._large_file(file.window, file.row, file.path)
-            for first, count in large.begin():
-                large.read(worker, first, count)
-
-    def _again(self, rest: list[Small], kind: int) -> None:
-        """Files that grew between the walk and the reading."""
-        for file in rest:
-            try:
-                status = os.stat(file.path, follow_symlinks=False)
-            except OSError:
-                self._large(file.window, file.row, file.path)  # it says what is wrong
-                continue
-            if status.st_size < SMALL_FILE:
-                self._bundle([file._replace(status=status)], kind)
-            else:
-                self._large(file.window, file.row, file.path)
-
     def _large_file(self, window: Window, row: int, path: bytes) -> LargeFile:
         return LargeFile(self._shared, window, row, path, Chooser(self._shared.policy, self._shared.level))
 
@@ -277,8 +243,7 @@ class Collector:
             if window.pending:
                 if not wait and len(self._windows) <= UNSETTLED:
                     return
-                for kind in self._bundles:
-                    self._send(kind)  # rows of the block may sit in a bundle that is not full yet
+                self._bundler.flush()  # rows of the block may sit in a bundle that is not full yet
                 self._crew.drain()
             self._windows.pop(0)
             self._done(window)

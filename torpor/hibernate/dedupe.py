@@ -17,8 +17,8 @@ from torpor.format import entries
 from torpor.format.chunks import ChunkList
 from torpor.format.index import Pack
 from torpor.format.version import NONE
+from torpor.hibernate.idtable import IdTable
 from torpor.hibernate.packer import PackList
-from torpor.plan.idtable import IdTable
 from torpor.workspace.journal import JournalPack
 from torpor.workspace.record import Record, RecordPack
 
@@ -165,6 +165,13 @@ class Dedupe:
                     return place, found[1]
         return None
 
+    def may_have(self, ids: list[bytes]) -> bool:
+        """False: `find` finds none of them."""
+        if self._sources:
+            return True
+        with self._lock:
+            return self._own.any_of(ids)
+
     @contextmanager
     def storing(self, id: bytes) -> Iterator[None]:
         """While one thread looks for these bytes and stores them, others that have the same wait: so they are stored once."""
@@ -182,6 +189,11 @@ class Dedupe:
     def add(self, id: bytes, length: int, place: int, offset: int) -> None:
         with self._lock:
             self._own.add(id, length, place, offset)
+
+    def add_all(self, ids: list[bytes], lengths: list[int], place: int, offsets: list[int]) -> None:
+        """Files of one bundle."""
+        with self._lock:
+            self._own.add_all(ids, lengths, place, offsets)
 
 
 def ids_of(record: Record) -> IdTable:

@@ -129,8 +129,8 @@ class Packer:
         with self.lock:
             pack.rows[number] = Row(offset, sealed, raw, codec, id)
             place = self._chunks.append(pack.number, number, offset, sealed, raw, codec, id)
-            for start, length, file_id in slices or ():
-                pack.slices += SLICE.pack(number, start, length, file_id)
+            if slices:
+                pack.slices += b"".join([SLICE.pack(number, start, length, file_id) for start, length, file_id in slices])
             pack.pending -= 1
             ready = pack.closed and pack.pending == 0
         if ready:

@@ -11,11 +11,12 @@ from torpor.hibernate.window import Window
 from torpor.workspace import attributes
 from torpor.workspace.record import RACY
 from torpor.workspace.recorded import Recorded
+from torpor.workspace.scan import Stat, Status
 
 TRIES = 3  # how often a file that changes while it is read is read again before it is reported as torn
 
 
-def same(before: os.stat_result, after: os.stat_result) -> bool:
+def same(before: Stat, after: Stat) -> bool:
     """Whether nothing changed between two stats of one file."""
     return (
         before.st_size == after.st_size
@@ -25,7 +26,7 @@ def same(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
-def data_extents(fd: int, status: os.stat_result) -> array[int] | None:
+def data_extents(fd: int, status: Stat) -> array[int] | None:
     """The data of a sparse file as a flat array (offset, length, …), from SEEK_DATA and SEEK_HOLE; None for a file without holes."""
     size = status.st_size
     if status.st_blocks * 512 >= size:
@@ -47,7 +48,7 @@ def data_extents(fd: int, status: os.stat_result) -> array[int] | None:
     return None if len(out) == 2 and out[0] == 0 and out[1] == size else out
 
 
-def unchanged(status: os.stat_result, old: Recorded, stable_inodes: bool) -> bool:
+def unchanged(status: Stat, old: Recorded, stable_inodes: bool) -> bool:
     """Whether a snapshot takes a file from the record without reading it, if the store still has its chunks."""
     block, stats, row = old.block, old.stats, old.row
     return (
@@ -58,6 +59,21 @@ def unchanged(status: os.stat_result, old: Recorded, stable_inodes: bool) -> boo
         and not stats.flags[row] & RACY
         and not block.flags[row] & entries.TORN
         and (not stable_inodes or (stats.inode[row] == status.st_ino and stats.device[row] == status.st_dev))
+    )
+
+
+def unchanged_run(found: list[Status], old: Recorded, stable_inodes: bool) -> bool:
+    """Whether `unchanged` holds for a run of files, the first of which is `old`, and none of them is torn, sparse or has attributes."""
+    block, stats, first = old.block, old.stats, old.row
+    last = first + len(found)
+    device, inode, size, _, _, mtime, ctime, _, _, _, _ = zip(*found, strict=True)
+    return (
+        block.size[first:last] == array("Q", size)
+        and block.mtime[first:last] == array("q", mtime)
+        and stats.ctime[first:last] == array("q", ctime)
+        and not any(stats.flags[first:last])
+        and not any(block.flags[first:last])
+        and (not stable_inodes or (stats.inode[first:last] == array("Q", inode) and stats.device[first:last] == array("Q", device)))
     )
 
 

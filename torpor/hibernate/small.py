@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import time
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.format import entries
@@ -13,11 +17,14 @@ from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.native import kernels
-from torpor.workspace.record import is_racy
-from torpor.workspace.walk import PATH_MAX, open_regular
+from torpor.workspace.record import RACY_NS, is_racy
+from torpor.workspace.walk import open_regular
 
 if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
+    from torpor.workspace.scan import Stat, Status
+
+CALM = 2  # kernels.read_small: every later change will show
 
 
 class Small(NamedTuple):
@@ -26,113 +33,157 @@ class Small(NamedTuple):
     window: Window
     row: int
     path: bytes
-    status: os.stat_result
+    status: Status
 
 
-class Kept(NamedTuple):
-    """A file whose bytes are new: where they lie in the buffer."""
+class Files:
+    """Many of them, by columns."""
 
-    file: Small
-    offset: int
-    length: int
-    id: bytes
+    __slots__ = ("found", "paths", "rows", "windows")
+
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+        self.rows: list[int] = []
+        self.paths: list[bytes] = []
+        self.found: list[Status] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def extend(self, window: Window, row: int, paths: list[bytes], found: list[Status]) -> None:
+        """Files that stand in rows from `row` on."""
+        self.windows += [window] * len(paths)
+        self.rows += range(row, row + len(paths))
+        self.paths += paths
+        self.found += found
+
+    def __iter__(self) -> Iterator[Small]:
+        return map(Small, self.windows, self.rows, self.paths, self.found)
 
 
-class _Bundle:
+class Filled:
+    """What a buffer holds of a bundle: for each file that is kept, where its bytes lie in the first `used` of it, and their id."""
+
+    __slots__ = ("ids", "lengths", "offsets", "rows", "used", "windows")
+
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+        self.rows: list[int] = []
+        self.offsets: list[int] = []
+        self.lengths: list[int] = []
+        self.ids: list[bytes] = []
+        self.used = 0
+
+
+class _Filling:
     """A buffer that is being filled, one file behind the other."""
 
     def __init__(self, shared: Shared, view: memoryview) -> None:
         self.shared = shared
         self.view = view
-        self.kept: list[Kept] = []
-        self.used = self.total = 0
+        self.filled = Filled()
+        self.total = 0
         self._seen: dict[bytes, int] = {}  # offset in the buffer by id: bytes that are here twice are kept once
 
-    def take(self, file: Small, offset: int, length: int) -> None:
-        """Settle a file whose bytes lie at `offset`, or keep them behind those that are kept already."""
-        self.total += length
+    def take_all(self, windows: list[Window], rows: list[int], offsets: list[int], lengths: list[int]) -> None:
+        """Files that were read to these offsets, without gaps, none of them empty."""
+        view, id_of = self.view, self.shared.hash
+        ids = [id_of(view[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+        seen = dict(zip(ids, offsets, strict=True))
+        if len(seen) == len(ids) and not self.shared.dedupe.may_have(ids):
+            filled = self.filled
+            filled.windows, filled.rows, filled.offsets, filled.lengths, filled.ids = windows, rows, offsets, lengths, ids
+            filled.used = self.total = offsets[-1] + lengths[-1]
+            self._seen = seen
+            return
+        for window, row, offset, length, id in zip(windows, rows, offsets, lengths, ids, strict=True):
+            self._take(window, row, offset, length, id)
+
+    def take(self, file: Small, length: int) -> None:
+        """A file that was read to the end of what is used."""
         if length == 0:
             file.window.settle(file.row, None)
             return
-        view, used = self.view, self.used
-        id = self.shared.hash(view[offset : offset + length])
+        used = self.filled.used
+        self._take(file.window, file.row, used, length, self.shared.hash(self.view[used : used + length]))
+
+    def _take(self, window: Window, row: int, offset: int, length: int, id: bytes) -> None:
+        """Settle a file whose bytes lie at `offset`, or keep them behind those that are kept already."""
+        self.total += length
+        view, filled = self.view, self.filled
         found = self.shared.dedupe.find(id, length)
         if found is not None:
-            file.window.settle(file.row, entries.Bundled(found[0], found[1], id))
+            window.settle(row, entries.Bundled(found[0], found[1], id))
             return
+        used = filled.used
         place = self._seen.setdefault(id, used)
-        self.kept.append(Kept(file, place, length, id))
+        filled.windows.append(window)
+        filled.rows.append(row)
+        filled.offsets.append(place)
+        filled.lengths.append(length)
+        filled.ids.append(id)
         if place == used:
             if offset != used:
                 view[used : used + length] = view[offset : offset + length]
-            self.used += length
+            filled.used += length
 
 
-def _read_many(bundle: _Bundle, files: list[Small]) -> list[Small]:
+def _read_many(filling: _Filling, files: Files) -> Iterable[Small]:
     """Read all that is as the walk saw it and needs nothing special by one compiled call; the others are returned."""
     lib = kernels.library()
     if lib is None:
         return files
-    plain: list[Small] = []
-    others: list[Small] = []
-    offsets: list[int] = []
-    records = bytearray()
-    named = end = 0
-    for file in files:
-        status, path = file.status, file.path
-        size = status.st_size
-        if not size or size > CHUNK_MAX - end or status.st_blocks * 512 < size or len(path) >= PATH_MAX:
-            others.append(file)
-            continue
-        records += kernels.WANTED.pack(named, end, size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        plain.append(file)
-        offsets.append(end)
-        named += len(path) + 1
-        end += size
-    if not plain:
-        return files
-    looked_at = time.time_ns()
-    done = kernels.read_small(lib, b"\0".join([file.path for file in plain]) + b"\0", records, bundle.view, len(plain))
-    for file, offset, fine in zip(plain, offsets, done, strict=True):
-        if fine:
-            if not is_racy(file.status, looked_at):
-                file.window.calm(file.row)
-            bundle.take(file, offset, file.status.st_size)
-        else:
-            others.append(file)
-    return others
+    _, inode, size, blocks, _, mtime, ctime, _, _, _, _ = zip(*files.found, strict=True)
+    columns = array("Q", size), array("Q", blocks), array("Q", inode), array("q", mtime), array("q", ctime)
+    done, places, _ = kernels.read_small(lib, files.paths, columns, filling.view, RACY_NS)
+    for window, row, what in zip(files.windows, files.rows, done, strict=True):
+        if what == CALM:
+            window.calm(row)
+    kept = done
+    if 0 in size:
+        kept = bytearray(map(min, done, size))
+        for window, row, what, length in zip(files.windows, files.rows, done, size, strict=True):
+            if what and not length:
+                window.settle(row, None)
+    if any(kept):
+        offsets, lengths = list(compress(places, kept)), list(compress(size, kept))
+        filling.take_all(list(compress(files.windows, kept)), list(compress(files.rows, kept)), offsets, lengths)
+    return [] if all(done) else [file for file, what in zip(files, done, strict=True) if not what]
 
 
-def fill(shared: Shared, view: memoryview, files: list[Small]) -> tuple[list[Kept], int, list[Small]]:
+def fill(shared: Shared, view: memoryview, files: Files) -> tuple[Filled, list[Small]]:
     """Read files into a buffer of 4 MiB; rows of all are settled but of those kept, and of those that did not fit.
 
-    Returns the files whose bytes the store lacks, how much of the buffer they take, and files that have grown too long for it.
+    Returns the files whose bytes the store lacks, and files that have grown too long for the buffer.
     """
     shared.first_byte()
     began = time.perf_counter()
-    bundle = _Bundle(shared, view)
+    filling = _Filling(shared, view)
     rest: list[Small] = []
-    for file in _read_many(bundle, files):
-        length = _read(shared, view, file, bundle.used)
+    for file in _read_many(filling, files):
+        length = _read(shared, view, file, filling.filled.used)
         if length is None:
             continue
-        if length > CHUNK_MAX - bundle.used:
+        if length > CHUNK_MAX - filling.filled.used:
             rest.append(file)
             continue
-        bundle.take(file, bundle.used, length)
-    shared.count_read(len(files) - len(rest), bundle.total)
-    shared.progress.stage("read").add(bundle.total, time.perf_counter() - began)
-    return bundle.kept, bundle.used, rest
+        filling.take(file, length)
+    shared.count_read(len(files) - len(rest), filling.total)
+    shared.progress.stage("read").add(filling.total, time.perf_counter() - began)
+    return filling.filled, rest
 
 
-def store(worker: Worker, data: memoryview, kept: list[Kept], kind: int, chooser: Chooser) -> None:
+def store(worker: Worker, view: memoryview, filled: Filled, kind: int, chooser: Chooser) -> None:
     """Store what `fill` kept as one chunk, and settle the rows."""
     shared = worker.shared
-    slices = [(item.offset, item.length, item.id) for item in kept]
-    place = worker.store(data, shared.hash(data), kind, chooser, None, slices)
-    for item in kept:
-        shared.dedupe.add(item.id, item.length, place, item.offset)
-        item.file.window.settle(item.file.row, entries.Bundled(place, item.offset, item.id))
+    data = view[: filled.used]
+    offsets, lengths, ids = filled.offsets, filled.lengths, filled.ids
+    place = worker.store(data, shared.hash(data), kind, chooser, None, list(zip(offsets, lengths, ids, strict=True)))
+    shared.dedupe.add_all(ids, lengths, place, offsets)
+    for window, row, offset, id in zip(filled.windows, filled.rows, offsets, ids, strict=True):
+        window.block.content[row] = entries.Bundled(place, offset, id)
+    for window, rows in Counter(filled.windows).items():
+        window.settled(rows)
 
 
 def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
@@ -153,7 +204,7 @@ def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
         window.drop(row)
         return None
     try:
-        before = file.status
+        before: Stat = file.status
         got = 0
         for attempt in range(TRIES):
             looked_at = time.time_ns()

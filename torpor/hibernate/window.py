@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from array import array
 
 from torpor.format import entries
 from torpor.format.entries import Content, EntryBlock
-from torpor.workspace.record import Stats
+from torpor.workspace.record import RACY, Stats
+from torpor.workspace.scan import Stat, Status
 
 
 class Window:
     """One block under way. Rows are added by the walking thread and settled by any."""
 
-    __slots__ = ("_condition", "block", "closed", "linked", "pending", "stats")
+    __slots__ = ("_lock", "block", "closed", "linked", "pending", "stats")
 
-    def __init__(self, base: int, condition: threading.Condition) -> None:
+    def __init__(self, base: int, lock: threading.Lock) -> None:
         self.block = EntryBlock(base)
         self.stats = Stats.empty()
         self.linked: dict[int, bytes] = {}  # paths of hard links, by row
         self.pending = 0
         self.closed = False
-        self._condition = condition
+        self._lock = lock
 
-    def add(self, parent: int, name: bytes, kind: int, status: os.stat_result, racy: bool, size: int = 0) -> int:
+    def add(self, parent: int, name: bytes, kind: int, status: Stat, racy: bool, size: int = 0) -> int:
         row = self.block.add(parent, name, kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, size)
         self.stats.add(status, racy)
         return row
 
-    def expect(self) -> None:
-        """One more row will be settled later."""
-        with self._condition:
-            self.pending += 1
+    def add_files(self, parent: int, names: list[bytes], found: list[Status], contents: list[Content] | None = None) -> int:
+        """Rows of files that are still to be read, or that hold this; the number of the first."""
+        device, inode, size, _, _, mtime, ctime, mode, uid, gid, _ = zip(*found, strict=True)
+        stats = self.stats
+        stats.device.extend(device)
+        stats.inode.extend(inode)
+        stats.ctime.extend(ctime)
+        stats.flags.extend([RACY if contents is None else 0] * len(found))
+        first = self.block.extend(parent, names, entries.FILE, ([bits & 0o7777 for bits in mode], uid, gid, mtime, size))
+        if contents is not None:
+            self.block.content[first:] = contents
+        return first
 
-    def update(self, row: int, status: os.stat_result, racy: bool, size: int | None = None) -> None:
+    def expect(self, rows: int = 1) -> None:
+        """So many more rows will be settled later, or are already."""
+        with self._lock:
+            self.pending += rows
+
+    def update(self, row: int, status: Stat, racy: bool, size: int | None = None) -> None:
         """Take the stat that belongs to the bytes read. `size` is how many were."""
         block = self.block
         block.mode[row] = status.st_mode & 0o7777
@@ -60,10 +73,12 @@ class Window:
 
     def settle(self, row: int, content: Content) -> None:
         self.block.content[row] = content
-        with self._condition:
-            self.pending -= 1
-            if self.pending == 0:
-                self._condition.notify_all()
+        self.settled(1)
+
+    def settled(self, rows: int) -> None:
+        """So many rows have their content."""
+        with self._lock:
+            self.pending -= rows
 
     def drop(self, row: int) -> None:
         """The file is gone or can't be read: its row becomes an absent entry."""

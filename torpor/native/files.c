@@ -19,22 +19,32 @@ unsigned torpor_abi(void) { return TORPOR_ABI; }
 
 static int64_t nanoseconds(struct timespec at) { return at.tv_sec * SECOND + at.tv_nsec; }
 
-/* What the walk saw of a file, and what came of reading it. */
+/* Files to be read, each column with an item a file: what the walk saw of it. */
 struct wanted {
-    uint64_t path, offset, size, inode; /* offsets into `paths` and into the buffer */
-    int64_t mtime, ctime;
+    const char *paths; /* each ends with a zero byte */
+    const uint64_t *size, *blocks, *inode;
+    const int64_t *mtime, *ctime;
+    uint8_t *buffer;
+    uint64_t room;    /* bytes of the buffer */
+    int64_t margin;   /* a change so long after the last one shows in the times, in ns */
+    uint32_t *offset; /* out: where in the buffer the bytes begin */
+    uint8_t *done;    /* out */
 };
 
-static int read_one(const char *path, uint8_t *into, const struct wanted *file)
+static int read_one(const char *path, const struct wanted *files, size_t i, uint64_t used)
 {
     struct stat status;
-    int good = 0, fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    uint64_t size = files->size[i];
+    int good = 0, fd;
+    if (size > files->room - used || files->blocks[i] < (size + 511) / 512) /* no room, or holes */
+        return 0;
+    fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return 0;
-    ssize_t got = file->size ? pread(fd, into, file->size, 0) : 0;
-    if (got >= 0 && (uint64_t)got == file->size && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-        good = (uint64_t)status.st_size == file->size && status.st_ino == file->inode
-            && nanoseconds(status.st_mtim) == file->mtime && nanoseconds(status.st_ctim) == file->ctime;
+    ssize_t got = size ? pread(fd, files->buffer + used, size, 0) : 0;
+    if (got >= 0 && (uint64_t)got == size && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        good = (uint64_t)status.st_size == size && status.st_ino == files->inode[i]
+            && nanoseconds(status.st_mtim) == files->mtime[i] && nanoseconds(status.st_ctim) == files->ctime[i];
         if (good) {
             ssize_t attributes = flistxattr(fd, NULL, 0);
             good = attributes == 0 || (attributes < 0 && errno == ENOTSUP);
@@ -44,11 +54,26 @@ static int read_one(const char *path, uint8_t *into, const struct wanted *file)
     return good;
 }
 
-/* Reads files that are as the walk saw them and have no extended attributes: done[i] = 1. Others are left to the caller: 0. */
-void torpor_read_small(const char *paths, const struct wanted *files, uint8_t *buffer, uint8_t *done, size_t count)
+/* Reads files that are as the walk saw them, have no holes and no extended attributes, one behind the other: done[i] = 1, or 2 if every
+   later change will show in the file's times. Others are left to the caller: 0. Returns how much of the buffer is used. */
+uint64_t torpor_read_small(const struct wanted *files, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        done[i] = (uint8_t)read_one(paths + files[i].path, buffer + files[i].offset, &files[i]);
+    const char *path = files->paths;
+    uint64_t used = 0;
+    struct timespec clock;
+    clock_gettime(CLOCK_REALTIME, &clock);
+    int64_t now = nanoseconds(clock), margin = files->margin;
+    for (size_t i = 0; i < count; i++, path += strlen(path) + 1) {
+        files->done[i] = (uint8_t)read_one(path, files, i, used);
+        if (!files->done[i])
+            continue;
+        files->offset[i] = (uint32_t)used;
+        used += files->size[i];
+        /* As is_racy of torpor/workspace/record.py. */
+        if (files->ctime[i] <= now - margin && (files->mtime[i] <= now - margin || files->mtime[i] >= now + margin))
+            files->done[i] = 2;
+    }
+    return used;
 }
 
 /* Files to be made, each column with an item a file, and where the stat of each goes when it is whole: by its entry number. */

@@ -1,4 +1,4 @@
-/* What the C files beside it give to torpor/native/kernels.py. Every function may run in any number of threads. */
+/* What the C files beside it give to kernels.py and coding.py. Every function may run in any number of threads. */
 
 #ifndef TORPOR_KERNELS_H
 #define TORPOR_KERNELS_H
@@ -16,6 +16,12 @@
 #define CLONES
 #endif
 
-#define TORPOR_ABI 1 /* raise it with every change of a signature; kernels.py asks for its own */
+#define TORPOR_ABI 2 /* raise it with every change of a signature; kernels.py asks for its own */
+
+void torpor_split2(const uint8_t *from, unsigned plane, uint8_t *restrict into, size_t count);
+void torpor_split4(const uint8_t *from, unsigned plane, uint8_t *restrict into, size_t count);
+void torpor_merge2(const uint8_t *restrict a, const uint8_t *restrict b, uint8_t *restrict into, size_t count);
+void torpor_merge4(const uint8_t *restrict a, const uint8_t *restrict b, const uint8_t *restrict c, const uint8_t *restrict d,
+                   uint8_t *restrict into, size_t count);
 
 #endif

@@ -12,10 +12,11 @@ from array import array
 from collections.abc import Sequence
 from functools import cache
 
-ABI = 1  # kernels.h
+ABI = 2  # kernels.h
 FILE = "_kernels.so"
-WANTED = struct.Struct("=QQQQqq")  # offset of the path, offset in the buffer, size, inode, mtime and ctime in ns
+WANTED = struct.Struct("=8Qq2Q")  # addresses of columns, see struct wanted in files.c; room, margin
 MAKE = struct.Struct("=14Qq")  # addresses of columns, see struct make in files.c; seconds
+SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
 LEVEL = struct.Struct("=II256s")  # number, length of the last child's name, that name
 LEVELS = 4096
@@ -30,11 +31,22 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_split4": [_pointer, ctypes.c_uint, _pointer, _size],
     "torpor_merge2": [_pointer, _pointer, _pointer, _size],
     "torpor_merge4": [_pointer, _pointer, _pointer, _pointer, _pointer, _size],
-    "torpor_read_small": [ctypes.c_char_p, _pointer, _pointer, _pointer, _size],
+    "torpor_read_small": [ctypes.c_char_p, _size],
     "torpor_make_files": [ctypes.c_char_p, _pointer, _size],
     "torpor_make_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
     "torpor_finish_folders": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
+    "torpor_stat_many": [ctypes.c_int, ctypes.c_char_p, _pointer, _size],
+    "torpor_enter": [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64, _pointer, _pointer, _pointer, _size, _pointer],
+    "torpor_ids_known": [_pointer, ctypes.c_uint64, _pointer, ctypes.c_char_p, _size],
+    "torpor_ids_add": [_pointer, ctypes.c_uint64, _pointer, _size, _size],
     "torpor_check_tree": [_pointer, ctypes.c_char_p],
+}
+_RESULTS: dict[str, type] = {
+    "torpor_enter": ctypes.c_int,
+    "torpor_ids_known": ctypes.c_size_t,
+    "torpor_check_tree": ctypes.c_int,
+    "torpor_make_folders": _size,
+    "torpor_read_small": ctypes.c_uint64,
 }
 
 
@@ -48,9 +60,7 @@ def library() -> ctypes.CDLL | None:
             return None
         for name, arguments in _SIGNATURES.items():
             function = getattr(found, name)
-            function.argtypes, function.restype = arguments, None
-        found.torpor_make_folders.restype = _size
-        found.torpor_check_tree.restype = ctypes.c_int
+            function.argtypes, function.restype = arguments, _RESULTS.get(name)
     except (OSError, AttributeError):
         return None
     return found
@@ -76,14 +86,22 @@ def constant(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
-def read_small(lib: ctypes.CDLL, paths: bytes, files: bytearray, buffer: memoryview, count: int) -> bytearray:
-    """Read files into a buffer; 1 for each that is as the walk saw it and has no extended attributes, else 0: nothing is known of it.
+def read_small(
+    lib: ctypes.CDLL, paths: list[bytes], columns: Sequence[array[int]], buffer: memoryview, margin: int
+) -> tuple[bytearray, array[int], int]:
+    """Read files into a buffer, one behind the other; for each what came of it, and where its bytes begin; and how much is used.
 
-    `paths`: each ends with a zero byte; `files`: `count` records `WANTED`, all within the buffer.
+    What: 1 if it is as the walk saw it, has no holes and no extended attributes; 2 if moreover every change from now on will show in its
+    times, which is so if they are `margin` ns away from now; 0: nothing is known of it. `columns`: size in bytes, blocks of 512 bytes,
+    inode (Q), mtime and ctime in ns (q).
     """
-    done = bytearray(count)
-    lib.torpor_read_small(paths, address(files), address(buffer), address(done), count)
-    return done
+    count = len(paths)
+    done, offsets = bytearray(count), array("I", bytes(4 * count))
+    names = b"\0".join(paths) + b"\0"
+    held = [column.buffer_info()[0] for column in columns]
+    record = WANTED.pack(constant(names), *held, address(buffer), len(buffer), margin, offsets.buffer_info()[0], address(done))
+    used: int = lib.torpor_read_small(record, count)
+    return done, offsets, used
 
 
 def make_files(
@@ -122,6 +140,63 @@ def finish_folders(lib: ctypes.CDLL, root: int, names: bytes, columns: Sequence[
     record = FINISH.pack(constant(names), *(column.buffer_info()[0] for column in columns), change)
     lib.torpor_finish_folders(root, record, address(done) if done else None, len(done))
     return done
+
+
+def stat_many(lib: ctypes.CDLL, folder: int, names: list[bytes]) -> bytearray:
+    """A record `SEEN` for each entry of an open directory, links not followed."""
+    seen = bytearray(SEEN.size * len(names))
+    lib.torpor_stat_many(folder, b"\0".join(names) + b"\0", address(seen), len(names))
+    return seen
+
+
+def ids_known(lib: ctypes.CDLL, slots: array[int], ids: bytearray, wanted: bytes) -> int:
+    """How many of the `wanted` ids, 32 bytes each, a table holds. `slots`: a power of two of them; `ids`: of its rows, not empty."""
+    count: int = lib.torpor_ids_known(slots.buffer_info()[0], len(slots) - 1, address(ids), wanted, len(wanted) // 32)
+    return count
+
+
+def ids_add(lib: ctypes.CDLL, slots: array[int], ids: bytearray, first: int, end: int) -> None:
+    """Give slots to the rows from `first` to `end`; fewer rows than half the slots."""
+    lib.torpor_ids_add(slots.buffer_info()[0], len(slots) - 1, address(ids), first, end)
+
+
+class Door:
+    """Enters directories, one at a time: what the last `enter` found is kept here."""
+
+    def __init__(self, lib: ctypes.CDLL, device: int, room: int = 32 * 1024) -> None:
+        """`device`: only what lies on it is listed. `room`: bytes of a listing."""
+        self._enter = lib.torpor_enter
+        self._device = device
+        self._own, self._names, self._size = bytearray(SEEN.size), bytearray(room), room
+        self._plain, self._listed = ctypes.c_uint8(), ctypes.c_int64()
+        self._own_at, self._names_at = address(self._own), address(self._names)
+
+    def enter(self, above: int, name: bytes) -> int:
+        """Open the directory `name` in the open directory `above`: its descriptor, or -1 if it can't be opened."""
+        fd: int = self._enter(
+            above, name, self._device, self._own_at, ctypes.addressof(self._plain), self._names_at, self._size,
+            ctypes.addressof(self._listed),
+        )  # fmt: skip
+        return fd
+
+    @property
+    def status(self) -> tuple[int, ...]:
+        """The values of `SEEN`."""
+        return SEEN.unpack(self._own)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has no extended attributes."""
+        return bool(self._plain.value)
+
+    @property
+    def names(self) -> list[bytes] | None:
+        """What is in it, in the order of the names' bytes, each behind `d` (a directory) or `f`; None: not known."""
+        if self._listed.value < 0:
+            return None
+        names = bytes(memoryview(self._names)[: self._listed.value]).split(b"\0")
+        names.pop()  # behind the last zero byte
+        return names
 
 
 def check_tree(lib: ctypes.CDLL, tree: bytearray, section: bytes) -> bool:

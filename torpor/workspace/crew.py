@@ -88,69 +88,75 @@ class Crew(Generic[T]):
         self._depth = depth
         self._stop = stop
         self._setup = setup
-        self._condition = threading.Condition()
+        # One lock, and whoever waits is woken for what he waits for: all at once would mostly wake those who can do nothing.
+        lock = threading.Lock()
+        self._work, self._room, self._rest = (threading.Condition(lock) for _ in range(3))
         self._closed = False
         self._running = 0
         self._alive = count
-        stop.watch(self._condition)
+        for condition in (self._work, self._room, self._rest):
+            stop.watch(condition)
         self._threads = [threading.Thread(target=self._loop, name=f"{name}-{i}", daemon=True) for i in range(count)]
         for thread in self._threads:
             thread.start()
 
     def put(self, work: Callable[[T], None]) -> None:
-        with self._condition:
+        with self._room:
             while len(self._queue) >= self._depth:
                 self._stop.check()
-                self._condition.wait()
+                self._room.wait()
             self._stop.check()
             self._queue.append(work)
-            self._condition.notify_all()
+            self._work.notify()
 
     def finish(self) -> None:
         """No more work will come: wait for what is queued, then end. Raises the first failure."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
+        self._close()
         self._wait()
         self._stop.raise_cause()
 
     def drain(self) -> None:
         """Wait until everything put so far is done. Raises the first failure."""
-        with self._condition:
+        with self._rest:
             while (self._queue or self._running) and self._stop.cause is None:
-                self._condition.wait()
+                self._rest.wait()
         self._stop.raise_cause()
 
     def call_off(self) -> None:
         """Drop queued work and end; work in hand sees `Stop`."""
-        with self._condition:
-            self._closed = True
+        with self._work:
             self._queue.clear()
-            self._condition.notify_all()
+            self._room.notify_all()
+        self._close()
         self._wait()
+
+    def _close(self) -> None:
+        with self._work:
+            self._closed = True
+            self._work.notify_all()
 
     def _wait(self) -> None:
         """Wait until all threads have ended. A signal may break it off, and it may be called again.
 
         Not by joining them: until Python 3.13 a join that is broken off by an exception takes the thread for ended.
         """
-        with self._condition:
+        with self._rest:
             while self._alive:
-                self._condition.wait()
+                self._rest.wait()
 
     def _take(self) -> Callable[[T], None] | None:
-        with self._condition:
+        with self._work:
             while True:
                 if self._stop.cause is not None:
                     return None
                 if self._queue:
                     self._running += 1
                     work = self._queue.popleft()
-                    self._condition.notify_all()
+                    self._room.notify()
                     return work
                 if self._closed:
                     return None
-                self._condition.wait()
+                self._work.wait()
 
     def _loop(self) -> None:
         try:
@@ -159,12 +165,13 @@ class Crew(Generic[T]):
                 try:
                     work(context)
                 finally:
-                    with self._condition:
+                    with self._rest:
                         self._running -= 1
-                        self._condition.notify_all()
+                        if not self._running and not self._queue:
+                            self._rest.notify_all()
         except BaseException as error:  # noqa: BLE001 - every failure ends the job, and is raised again by finish or drain
             self._stop.fail(error)
         finally:
-            with self._condition:
+            with self._rest:
                 self._alive -= 1
-                self._condition.notify_all()
+                self._rest.notify_all()

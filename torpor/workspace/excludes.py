@@ -66,6 +66,12 @@ class Excludes:
         while self._files and self._files[-1][0] == folder:
             self._files.pop()
 
+    def keep(self, folder: bytes, names: list[bytes]) -> list[bytes]:
+        """Those of a folder's names that are not left out; none of them is a directory's."""
+        if self.plain and _DEFAULT_NAMES.isdisjoint(names):
+            return names
+        return [name for name in names if not self.drops(folder, name, False)]
+
     def drops(self, folder: bytes, name: bytes, directory: bool) -> bool:
         """Whether the entry `name` of `folder` is left out."""
         if name == IGNORE_FILE and not directory:

@@ -26,6 +26,7 @@ from torpor.format import columns, entries, zstd
 from torpor.format.chunks import ChunkList
 from torpor.format.untrusted import BROKEN
 from torpor.format.version import ROWS_MAX, SECTION_MAX
+from torpor.workspace.scan import Stat
 
 _MAGIC = b"torporRC"
 _VERSION = 3
@@ -71,13 +72,13 @@ class Stats(msgspec.Struct):
     def empty(cls) -> Stats:
         return cls(array("Q"), array("Q"), array("q"), array("B"))
 
-    def add(self, status: os.stat_result, racy: bool) -> None:
+    def add(self, status: Stat, racy: bool) -> None:
         self.device.append(status.st_dev)
         self.inode.append(status.st_ino)
         self.ctime.append(status.st_ctime_ns)
         self.flags.append(RACY if racy else 0)
 
-    def replace(self, row: int, status: os.stat_result, racy: bool) -> None:
+    def replace(self, row: int, status: Stat, racy: bool) -> None:
         self.device[row], self.inode[row] = status.st_dev, status.st_ino
         self.ctime[row], self.flags[row] = status.st_ctime_ns, RACY if racy else 0
 
@@ -92,7 +93,7 @@ class Stats(msgspec.Struct):
         return stats
 
 
-def is_racy(status: os.stat_result, looked_at: int, margin: int = RACY_NS) -> bool:
+def is_racy(status: Stat, looked_at: int, margin: int = RACY_NS) -> bool:
     """Whether a change right after `looked_at` (ns since 1970) could leave the same times behind.
 
     A later change moves an mtime of the far future to now, as it moves one of the past; a ctime of the future means that the clock

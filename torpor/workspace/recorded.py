@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from torpor.format.entries import EntryBlock
 from torpor.format.index import Pack
 from torpor.format.version import NONE
 from torpor.workspace.record import RACY, Record, Stats
+
+_FILE = bytes((entries.FILE,))
 
 
 class Recorded(NamedTuple):
@@ -50,6 +53,60 @@ def recorded(record: Record) -> Iterator[Recorded]:
     for block, stats in record.blocks():
         for row in range(len(block)):
             yield Recorded(keys.key(block, row, block.base + row), block, stats, row)
+
+
+class Cursor:
+    """Moves through a record beside a walk, by entry or by run of files."""
+
+    def __init__(self, record: Record) -> None:
+        self._blocks = record.blocks()
+        self._keys = Keys()
+        self._block: EntryBlock | None = None
+        self._stats: Stats | None = None
+        self._row = self._end = 0
+        self._key = b""
+        self._step()
+
+    @property
+    def ended(self) -> bool:
+        return self._block is None
+
+    def _step(self, rows: int = 1) -> None:
+        self._row += rows
+        while self._block is None or self._row >= self._end:
+            found = next(self._blocks, None)
+            if found is None:
+                self._block = None
+                return
+            self._block, self._stats = found
+            self._row, self._end = 0, len(self._block)
+        self._key = self._keys.key(self._block, self._row, self._block.base + self._row)
+
+    def match(self, key: bytes) -> Recorded | None:
+        """Move to this key; its row, if the record has one."""
+        while self._block is not None and self._key < key:
+            self._step()
+        if self._block is None or self._stats is None or self._key != key:
+            return None
+        return Recorded(key, self._block, self._stats, self._row)
+
+    def match_run(self, folder: bytes, names: list[bytes]) -> Recorded | None:
+        """Move to the first of these names in the folder of this key: its row, if the record has all of them, files, one behind the other.
+
+        `pass_by` moves on behind them.
+        """
+        first = self.match(folder + b"\0" + names[0])
+        if first is None:
+            return None
+        block, row, last = first.block, first.row, first.row + len(names)
+        parent = array("I", [block.parent[row]]) * len(names)
+        if block.names[row:last] != names or block.parent[row:last] != parent:
+            return None
+        return first if block.type[row:last].tobytes() == _FILE * len(names) else None
+
+    def pass_by(self, rows: int) -> None:
+        """Leave so many files behind, from the one that was matched on."""
+        self._step(rows)
 
 
 class Known:

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from torpor.errors import NotFound, UsageError
 from torpor.format.tree import DEPTH_MAX
 from torpor.jobs import Scope, show_path
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
+from torpor.workspace.scan import MODE, OPEN_DIRECTORY, Door, Status, listing, scan, status_of
 
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_KIND = 0o170000
+_SAVED = {stat.S_IFREG, stat.S_IFLNK}
+
+
+class Folder(NamedTuple):
+    """An open directory of a walk. `key` orders entries over all roots; `depth`: of what is in it, 1 in a root.
+
+    `relative`: the path within the root, empty for the root itself. `path` has no slash at its end. `fd` is valid until the next yield.
+    """
+
+    root: int
+    depth: int
+    key: bytes
+    relative: bytes
+    path: bytes
+    fd: int
+
+
+class Run(NamedTuple):
+    """Files and symbolic links of one folder that no directory stands between, in order: at most `RUN_MAX`."""
+
+    folder: Folder
+    names: list[bytes]
+    stats: list[Status]
 
 
 class Found(NamedTuple):
-    """One entry. `key` orders entries over all roots; `relative` is the path within the root (empty for the root itself)."""
+    """One entry, with the fields of `Folder`, but for its own `path`."""
 
     root: int
     depth: int
@@ -24,11 +50,13 @@ class Found(NamedTuple):
     relative: bytes
     name: bytes
     path: bytes
-    stat: os.stat_result
+    stat: Status
     fd: int  # valid until the next entry: of a directory itself, else of the one it lies in; -1 if there is none
+    plain: bool = False  # a directory that is known to have no extended attributes
 
 
 Report = Callable[[bytes, str, str], None]
+RUN_MAX = 256
 
 
 def walk(scope: Scope, report: Report) -> Iterator[Found]:
@@ -36,6 +64,24 @@ def walk(scope: Scope, report: Report) -> Iterator[Found]:
 
     Memory: the names of the directories that are open, no more.
     """
+    for part in runs(scope, report):
+        if isinstance(part, Found):
+            yield part
+        else:
+            yield from found_in(part)
+
+
+def found_in(run: Run) -> Iterator[Found]:
+    return map(partial(_found, run.folder), run.names, run.stats)
+
+
+def _found(folder: Folder, name: bytes, status: Status) -> Found:
+    root, depth, key, relative, path, fd = folder
+    return Found(root, depth, key + b"\0" + name, relative + b"/" + name if relative else name, name, path + b"/" + name, status, fd)
+
+
+def runs(scope: Scope, report: Report) -> Iterator[Run | Found]:
+    """As `walk`, with directories (and roots that are files) one by one, and by the run what lies between them."""
     for number, root in enumerate(scope.roots):
         try:
             status = os.stat(root)
@@ -58,88 +104,119 @@ class _Walker:
         self._scope = scope
         self._excludes = Excludes(scope.excludes, scope.default_excludes)
         self._device = -1
+        self._listed: list[tuple[bytes, bool]] | None = None  # of the directory that was yielded last
 
-    def walk(self, status: os.stat_result) -> Iterator[Found]:
+    def walk(self, status: os.stat_result) -> Iterator[Run | Found]:
         prefix = b"%08d" % self._number
         if not stat.S_ISDIR(status.st_mode):
             # A link that is named as a root stands for what it leads to, as with folders.
             path = os.path.realpath(self._root) if os.path.islink(self._root) else self._root
-            yield Found(self._number, 0, prefix, b"", os.path.basename(self._root), path, status, -1)
+            yield Found(self._number, 0, prefix, b"", os.path.basename(self._root), path, status_of(status), -1)
             return
         fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        status = os.fstat(fd)
-        self._device = status.st_dev
-        # One level per open directory: descriptor, names still to come (reversed), relative path, absolute path, key.
-        stack: list[tuple[int, list[bytes], bytes, bytes, bytes]] = []
+        found = status_of(os.fstat(fd))
+        self._device = found.st_dev
+        self._door = Door(self._device)
+        stack: list[tuple[Folder, Iterator[Run | Found]]] = []
         try:
-            yield Found(self._number, 0, prefix, b"", b"", self._root, status, fd)
-            stack.append((fd, self._names(fd, b"", self._root), b"", self._root.rstrip(b"/"), prefix))
+            yield Found(self._number, 0, prefix, b"", b"", self._root, found, fd)
+            top = Folder(self._number, 1, prefix, b"", self._root.rstrip(b"/"), fd)
+            stack.append((top, self._inside(top, self._root, None)))
             while stack:
-                fd, todo, relative, absolute, key = stack[-1]
-                if not todo:
-                    os.close(fd)
-                    stack.pop()
-                    self._excludes.leave(relative)
+                part = next(stack[-1][1], None)
+                if part is None:
+                    folder, _ = stack.pop()
+                    os.close(folder.fd)
+                    self._excludes.leave(folder.relative)
                     continue
-                name = todo.pop()
-                path = absolute + b"/" + name
+                if isinstance(part, Run):
+                    yield part
+                    continue
+                names = self._listed
                 try:
-                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    self._report(path, "vanished", "")
+                    yield part
+                except BaseException:
+                    if part.fd >= 0:
+                        os.close(part.fd)
+                    raise
+                if part.fd < 0:
                     continue
-                except OSError as error:
-                    self._report(path, "unreadable", error.strerror or "")
-                    continue
-                mode = status.st_mode
-                directory = stat.S_ISDIR(mode)
-                if self._excludes.drops(relative, name, directory):
-                    continue
-                below = relative + b"/" + name if relative else name
-                if not directory:
-                    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-                        yield Found(self._number, len(stack), key + b"\0" + name, below, name, path, status, fd)
-                    else:
-                        self._report(path, "special", stat.filemode(mode)[0])
-                    continue
-                if len(stack) >= DEPTH_MAX:
-                    self._report(path, "unreadable", f"it lies deeper than {DEPTH_MAX} folders")
-                    continue
-                child = self._enter(fd, name, path)
-                try:
-                    if child is not None:
-                        status = os.fstat(child)
-                    yield Found(self._number, len(stack), key + b"\0" + name, below, name, path, status, -1 if child is None else child)
-                    if child is not None:
-                        if self._scope.one_file_system and status.st_dev != self._device:
-                            self._report(path, "mount", "another file system: its content is left out")
-                        else:
-                            stack.append((child, self._names(child, below, path), below, path, key + b"\0" + name))
-                            child = None
-                finally:
-                    if child is not None:
-                        os.close(child)
+                below = Folder(self._number, part.depth + 1, part.key, part.relative, part.path, part.fd)
+                stack.append((below, iter(())))  # it is closed from here
+                if self._scope.one_file_system and part.stat.st_dev != self._device:
+                    self._report(part.path, "mount", "another file system: its content is left out")
+                else:
+                    stack[-1] = below, self._inside(below, part.path, names)
         finally:
-            for level in stack:
-                os.close(level[0])
+            for folder, _ in stack:
+                os.close(folder.fd)
 
-    def _enter(self, fd: int, name: bytes, path: bytes) -> int | None:
+    def _inside(self, folder: Folder, path: bytes, names: list[tuple[bytes, bool]] | None) -> Iterator[Run | Found]:
+        """What is in a folder. A directory is yielded with a descriptor of its own, if it can be entered."""
         try:
-            return os.open(name, _OPEN_DIR, dir_fd=fd)
+            names = listing(folder.fd) if names is None else names
         except OSError as error:
             self._report(path, "unreadable", error.strerror or "")
-            return None
+            return
+        if (IGNORE_FILE, False) in names:
+            self._read_ignore(folder.fd, folder.relative, path)
+        at, end = 0, len(names)
+        while at < end:
+            if names[at][1]:
+                yield from self._directory(folder, names[at][0])
+                at += 1
+                continue
+            last = at
+            while last < end and last - at < RUN_MAX and not names[last][1]:
+                last += 1
+            yield from self._run(folder, [name for name, _ in names[at:last]])
+            at = last
 
-    def _names(self, fd: int, relative: bytes, path: bytes) -> list[bytes]:
-        try:
-            names = [os.fsencode(name) for name in os.listdir(fd)]
-        except OSError as error:
-            self._report(path, "unreadable", error.strerror or "")
-            return []
-        names.sort(reverse=True)
-        if IGNORE_FILE in names:
-            self._read_ignore(fd, relative, path)
-        return names
+    def _run(self, folder: Folder, names: list[bytes]) -> Iterator[Run | Found]:
+        """What was listed as something else than a directory, as it is now."""
+        names = self._excludes.keep(folder.relative, names)
+        stats = scan(folder.fd, names)
+        kinds = {status[MODE] & _KIND for status in stats}
+        if not kinds <= _SAVED:
+            first = 0
+            for row, (name, status) in enumerate(zip(names, stats, strict=True)):
+                if status[MODE] & _KIND in _SAVED:
+                    continue
+                if first < row:
+                    yield Run(folder, names[first:row], stats[first:row])
+                first = row + 1
+                if stat.S_ISDIR(status.st_mode):
+                    yield from self._directory(folder, name)
+                else:
+                    self._refuse(folder.path + b"/" + name, status)
+            names, stats = names[first:], stats[first:]
+        if names:
+            yield Run(folder, names, stats)
+
+    def _refuse(self, path: bytes, status: Status) -> None:
+        if status.error == errno.ENOENT:
+            self._report(path, "vanished", "")
+        elif status.error:
+            self._report(path, "unreadable", os.strerror(status.error))
+        else:
+            self._report(path, "special", stat.filemode(status.st_mode)[0])
+
+    def _directory(self, folder: Folder, name: bytes) -> Iterator[Run | Found]:
+        if self._excludes.drops(folder.relative, name, True):
+            return
+        path = folder.path + b"/" + name
+        if folder.depth >= DEPTH_MAX:
+            self._report(path, "unreadable", f"it lies deeper than {DEPTH_MAX} folders")
+            return
+        child, status, plain, self._listed = self._door.enter(folder.fd, name)
+        if child < 0:
+            why = os.strerror(status.error)
+            (status,) = scan(folder.fd, [name])
+            if not stat.S_ISDIR(status.st_mode):  # it has become something else, or is gone
+                yield from self._run(folder, [name])
+                return
+            self._report(path, "unreadable", why)
+        yield _found(folder, name, status)._replace(fd=child, plain=plain)
 
     def _read_ignore(self, fd: int, relative: bytes, path: bytes) -> None:
         try:
@@ -162,11 +239,11 @@ def open_regular(path: bytes) -> int:
     """Open a file for reading without following a link at its end and without waiting on a fifo."""
     if len(path) < PATH_MAX:
         return os.open(path, _REGULAR)
-    above = os.open(b"/", _OPEN_DIR)
+    above = os.open(b"/", OPEN_DIRECTORY)
     try:
         while len(path) >= PATH_MAX:
             end = path.rindex(b"/", 0, PATH_MAX)
-            below = os.open(path[:end].lstrip(b"/"), _OPEN_DIR, dir_fd=above)
+            below = os.open(path[:end].lstrip(b"/"), OPEN_DIRECTORY, dir_fd=above)
             os.close(above)
             above, path = below, path[end:]
         return os.open(path.lstrip(b"/"), _REGULAR, dir_fd=above)
