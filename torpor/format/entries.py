@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import MutableSequence, Sequence
+from itertools import compress
 
 from torpor.errors import Malformed
 from torpor.format import columns, contents
@@ -29,6 +30,8 @@ TORN, SPARSE, ATTRIBUTES = 1, 2, 4
 CHUNKER_FIXED, CHUNKER_SAFETENSORS = 1, 2
 
 _ATTRIBUTE = struct.Struct("<HI")
+_KINDS: dict[type, int] = {Bundled: BUNDLED, Chunked: CHUNKED, type(None): EMPTY, bytes: EMPTY, int: EMPTY}
+_CHUNKED = bytes(kind == CHUNKED for kind in range(256))
 
 
 class EntryBlock:
@@ -89,28 +92,27 @@ class EntryBlock:
         self.content += [None] * count
         return first
 
+    def bundled(self) -> tuple[array[int], array[int], bytes]:
+        """Columns of the bundled files, in order: chunk, offset in it, and ids one behind the other."""
+        found = [content for content in self.content if type(content) is Bundled]
+        if not found:
+            return array("I"), array("I"), b""
+        chunk, offset, ids = zip(*found, strict=True)
+        return array("I", chunk), array("I", offset), b"".join(ids)
+
     def encode(self) -> bytes:
-        kinds = array("B", bytes(len(self)))
-        b_chunk, b_offset, b_id = array("I"), array("I"), bytearray()
+        kinds = bytes(map(_KINDS.__getitem__, map(type, self.content)))
         c_count, c_chunker, c_refs = array("I"), array("B"), array("I")
         s_count, s_extents = array("I"), array("Q")
-        targets: list[bytes] = []
-        links, x_length, x_data = array("I"), array("I"), bytearray()
-        for row, content in enumerate(self.content):
-            if isinstance(content, Bundled):
-                kinds[row] = BUNDLED
-                b_chunk.append(content.chunk)
-                b_offset.append(content.offset)
-                b_id += content.id
-            elif isinstance(content, Chunked):
-                kinds[row] = CHUNKED
+        x_length, x_data = array("I"), bytearray()
+        b_chunk, b_offset, b_id = self.bundled()
+        for content in compress(self.content, kinds.translate(_CHUNKED)):
+            if isinstance(content, Chunked):
                 c_count.append(len(content.refs))
                 c_chunker.append(content.chunker)
                 c_refs += content.refs
-            elif isinstance(content, bytes):
-                targets.append(content)
-            elif isinstance(content, int):
-                links.append(content)
+        targets = [content for content in self.content if isinstance(content, bytes)]
+        links = array("I", [content for content in self.content if isinstance(content, int)])
         for row in sorted(self.extents):
             s_count.append(len(self.extents[row]) // 2)
             s_extents += self.extents[row]

@@ -64,20 +64,29 @@ class Assembler:
         block, live = window.block, self._live
         if len(live) < len(self._chunks):
             live.extend([0] * (len(self._chunks) - len(live)))
+        types = block.type.tobytes()
+        if entries.HARDLINK in types or entries.ABSENT in types:
+            self._without_absent(window)
+            types = block.type.tobytes()
+        files = types.count(entries.FILE)
+        directories = types.count(entries.DIRECTORY)
         self.entries += len(block)
+        self.files += files
+        self.directories += directories
+        self.links += len(types) - files - directories - types.count(entries.ABSENT)
+        self.raw_bytes += sum(block.size)  # only files have one
+        for content, size in zip(block.content, block.size, strict=True):
+            if type(content) is entries.Bundled:
+                live[content[0]] += size
+            elif type(content) is entries.Chunked:
+                for place in content.refs:
+                    live[place] = self._chunks.raw[place]
+
+    def _without_absent(self, window: Window) -> None:
+        """Note which rows are absent; the links to them are too."""
+        block = window.block
         for row, kind in enumerate(block.type):
-            content = block.content[row]
-            if kind == entries.FILE:
-                self.files += 1
-                self.raw_bytes += block.size[row]
-                if isinstance(content, entries.Bundled):
-                    live[content.chunk] += block.size[row]
-                elif isinstance(content, entries.Chunked):
-                    for place in content.refs:
-                        live[place] = self._chunks.raw[place]
-            elif kind == entries.DIRECTORY:
-                self.directories += 1
-            elif kind == entries.HARDLINK and content in self._absent:
+            if kind == entries.HARDLINK and block.content[row] in self._absent:
                 # The file it shares its bytes with could not be saved, so neither can this name of it.
                 block.type[row], block.content[row] = entries.ABSENT, None
                 self._absent.add(block.base + row)
@@ -90,8 +99,6 @@ class Assembler:
                         remedy="Name a file that exists and that this user may read.",
                     )
                 self._absent.add(block.base + row)
-            else:
-                self.links += 1
 
     def finish(self, about: meta.Meta, problems: list[meta.Problem], packs: list[index.Pack]) -> bytes:
         """Add the remaining sections; the head is returned."""

@@ -73,3 +73,12 @@ def units(wanted: list[int], places: array[int], priorities: array[int], chunks:
             out.append(Unit(priority, pack, start, stop - start, [piece]))
         at = end
     return out
+
+
+def apart(units: list[Unit], lanes: int) -> list[Unit]:
+    """The same units, so that `lanes` threads which take one after the other work in different places.
+
+    Neighbours write to one file, and the kernel lets one thread at a time write to a file.
+    """
+    step = max(1, -(-len(units) // lanes))
+    return [units[at] for first in range(step) for at in range(first, len(units), step)]

@@ -104,6 +104,7 @@ class _Restore:
         if not job.dry_run:
             self._finisher.folders()
         fit = limits.plan(job.memory, system.cores(), job.workers)
+        self._lanes = fit.workers
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
         downloads: Crew[None] = Crew("download", fit.transfers, 2 * fit.transfers, self._stop, lambda: None)
         try:
@@ -190,7 +191,7 @@ class _Restore:
                 downloads.put(partial(_download, fetcher, unit))
             self._finisher.symlinks()
             fetcher.small_done()
-            for unit in units[len(small) :]:
+            for unit in fetch.apart(units[len(small) :], self._lanes):
                 downloads.put(partial(_download, fetcher, unit))
             fetcher.without_pieces(folders)
             downloads.finish()
