@@ -138,11 +138,13 @@ class Crew(Generic[T]):
     def _wait(self) -> None:
         """Wait until all threads have ended. A signal may break it off, and it may be called again.
 
-        Not by joining them: until Python 3.13 a join that is broken off by an exception takes the thread for ended.
+        Not by joining them alone: until Python 3.13 a join that is broken off by an exception takes the thread for ended.
         """
         with self._rest:
             while self._alive:
                 self._rest.wait()
+        for thread in self._threads:  # out of their work, they need a moment to be gone
+            thread.join()
 
     def _take(self) -> Callable[[T], None] | None:
         with self._work:
