@@ -70,7 +70,10 @@ def encode(device: Device, plane: Array, count: int, frame: int) -> Frames:
     capacity = _aligned(count + frames * (9 + ALIGN) + 3 * blocks)
     plans, data = device.zeros(blocks * PLAN_BYTES), device.zeros(capacity)
     offsets, sizes, total = device.zeros(8 * frames), device.zeros(4 * frames), device.zeros(8)
-    device.launch("plan_blocks", blocks, [plane, np.uint64(count), np.uint32(frame), np.uint32(per_frame), plans])
+    table = np.zeros(frames, FRAME)
+    table["from"] = np.arange(frames, dtype=np.uint64) * frame
+    table["raw"] = np.minimum(count - table["from"], frame)
+    device.launch("plan_blocks", blocks, [plane, device.upload(table), np.uint32(per_frame), plans])
     device.launch("place_blocks", 1, [plans, np.uint64(frames), np.uint32(per_frame), offsets, sizes, total])
     device.launch("write_blocks", blocks, [plane, plans, data, np.uint64(capacity)])
     used = int(device.download(total).view(np.uint64)[0])
