@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Generic, TypeVar
 
@@ -87,14 +87,25 @@ class Crew(Generic[T]):
         self._queue: deque[Callable[[T], None]] = deque()
         self._depth = depth
         self._stop = stop
-        self._setup = setup
         self._condition = threading.Condition()
         self._closed = False
         self._running = 0
         self._alive = count
         stop.watch(self._condition)
-        self._threads = [threading.Thread(target=self._loop, name=f"{name}-{i}", daemon=True) for i in range(count)]
+        self._threads = [threading.Thread(target=self._loop, args=(setup,), name=f"{name}-{i}", daemon=True) for i in range(count)]
         for thread in self._threads:
+            thread.start()
+
+    def grow(self, name: str, setups: Sequence[Callable[[], T]], wanted: Callable[[], bool]) -> None:
+        """More threads for the same queue, one for each of `setups`; they take no more work once `wanted` says no."""
+        with self._condition:
+            if self._closed or self._stop.cause is not None:
+                return
+            self._alive += len(setups)
+            self._threads += [
+                threading.Thread(target=self._loop, args=(setup, wanted), name=f"{name}-{i}", daemon=True) for i, setup in enumerate(setups)
+            ]
+        for thread in self._threads[-len(setups) :]:
             thread.start()
 
     def put(self, work: Callable[[T], None]) -> None:
@@ -138,10 +149,10 @@ class Crew(Generic[T]):
             while self._alive:
                 self._condition.wait()
 
-    def _take(self) -> Callable[[T], None] | None:
+    def _take(self, wanted: Callable[[], bool] | None) -> Callable[[T], None] | None:
         with self._condition:
             while True:
-                if self._stop.cause is not None:
+                if self._stop.cause is not None or (wanted is not None and not wanted()):
                     return None
                 if self._queue:
                     self._running += 1
@@ -152,10 +163,10 @@ class Crew(Generic[T]):
                     return None
                 self._condition.wait()
 
-    def _loop(self) -> None:
+    def _loop(self, setup: Callable[[], T], wanted: Callable[[], bool] | None = None) -> None:
         try:
-            context = self._setup()
-            while (work := self._take()) is not None:
+            context = setup()
+            while (work := self._take(wanted)) is not None:
                 try:
                     work(context)
                 finally:
