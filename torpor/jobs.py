@@ -17,6 +17,7 @@ from torpor.format.untrusted import BROKEN
 Codec = Literal["auto", "raw", "zstd", "lz4"]
 Mode = Literal["new", "merge", "replace"]
 Owners = Literal["numbers", "names", "none"]
+UseGpu = Literal["auto", "off"]
 
 MEMORY_DEFAULT = 512 * 1024 * 1024
 
@@ -100,6 +101,7 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     rescan: bool = False
     memory: int = MEMORY_DEFAULT
     workers: int = 0
+    gpu: UseGpu = "auto"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -125,6 +127,7 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     dry_run: bool = False
     memory: int = MEMORY_DEFAULT
     workers: int = 0
+    gpu: UseGpu = "auto"
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):

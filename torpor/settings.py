@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -32,20 +33,22 @@ class Secret:
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """`home`: keys, pins, state. `storage`: URL of the repository."""
+    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there."""
 
     home: Path
     storage: str
     recovery_key: Secret = msgspec.field(default_factory=lambda: Secret(""))
     recovery_confirmed: bool = False
     passphrase: Secret = msgspec.field(default_factory=lambda: Secret(""))
+    gpu: Literal["auto", "off"] = "auto"
 
 
 _TRUE = ("1", "true", "yes", "on")
 
 
 def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
-    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE.
+    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE,
+    TORPOR_GPU.
 
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
     """
@@ -55,10 +58,14 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
     provider = env.get("STORAGE_PROVIDER", "")
     if not url and provider not in ("", "local"):
         raise UsageError(f"STORAGE_PROVIDER={provider} is not known to this version.", remedy="Use local, or give --storage file:///path.")
+    gpu = env.get("TORPOR_GPU") or "auto"
+    if gpu not in ("auto", "off"):
+        raise UsageError(f"TORPOR_GPU={gpu} means nothing.", remedy="Say auto or off.")
     return Settings(
         home=home,
         storage=url or (home / "storage").as_uri(),
         recovery_key=Secret(env.get("TORPOR_RECOVERY_KEY", "")),
         recovery_confirmed=env.get("TORPOR_RECOVERY_CONFIRMED", "").lower() in _TRUE,
         passphrase=Secret(env.get("TORPOR_PASSPHRASE", "")),
+        gpu="off" if gpu == "off" else "auto",
     )

@@ -89,7 +89,10 @@ static bool try_plane()
     std::vector<u64> offsets(frames);
     std::vector<u32> sizes(frames);
     Bytes coded(new u8[capacity]()), out(new u8[count]);
-    launch(blocks, plan_blocks, (const u8 *)plane.get(), (u64)count, frame, (u32)per_frame, plans.data());
+    std::vector<Frame> table;
+    for (u64 j = 0; j < frames; j++)
+        table.push_back({j * frame, 0, 0, (u32)std::min<u64>(frame, count - j * frame)});
+    launch(blocks, plan_blocks, (const u8 *)plane.get(), (const Frame *)table.data(), (u32)per_frame, plans.data());
     launch(1, place_blocks, plans.data(), frames, (u32)per_frame, offsets.data(), sizes.data(), &total);
     launch(blocks, write_blocks, (const u8 *)plane.get(), (const Plan *)plans.data(), coded.get(), capacity);
     for (u64 j = 0; j < frames; j++) {

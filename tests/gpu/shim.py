@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +36,24 @@ def build(target: Path) -> Path:
     return target
 
 
-class Shim:
-    """`turn` orders the threads of a phase: results must not depend on it. One at a time."""
+class Event:
+    """Done once its stream has come to it."""
 
-    def __init__(self, library: Path, turn: int = 0) -> None:
+    done = False
+
+
+class Shim:
+    """`turn` orders the threads of a phase: results must not depend on it. One at a time.
+
+    Its three streams do as little as they may, in orders drawn from `seed`: nothing before the host asks, and then one stream as far as
+    it can go before another gets its turn. So a missing `after` shows, and a buffer that is used again too early.
+    """
+
+    def __init__(self, library: Path, turn: int = 0, seed: int = 1) -> None:
         self._library = ctypes.CDLL(str(library))
         self.turn = turn
+        self._dice = random.Random(seed)
+        self._streams: dict[str, deque[Callable[[], None] | Event | tuple[str, Event]]] = {"in": deque(), "work": deque(), "out": deque()}
 
     def zeros(self, size: int) -> Array:
         spare = np.zeros(size + 2 * ALIGN, np.uint8)
@@ -51,10 +66,72 @@ class Shim:
         return array
 
     def download(self, array: Array) -> NDArray[np.uint8]:
+        self.wait(self.mark("work"))
         copy: NDArray[np.uint8] = array.copy()
         return copy
 
     def launch(self, kernel: str, blocks: int, arguments: Sequence[Argument]) -> None:
+        self._streams["work"].append(partial(self._launch, kernel, blocks, list(arguments)))
+
+    def room(self, size: int) -> Array:
+        array = self.zeros(size)
+        array[:] = 0xA5
+        return array
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        return np.full(size, 0xA5, np.uint8)
+
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        pass
+
+    def free(self) -> int:
+        return 1 << 30
+
+    def clear(self, array: Array) -> None:
+        self._streams["work"].append(partial(array.fill, 0))
+
+    def copy_in(self, array: Array, host: NDArray[np.uint8]) -> None:
+        self._streams["in"].append(partial(np.copyto, array, host))
+
+    def copy_out(self, host: NDArray[np.uint8], array: Array) -> None:
+        self._streams["out"].append(partial(np.copyto, host, array))
+
+    def mark(self, stream: str) -> Event:
+        event = Event()
+        self._streams[stream].append(event)
+        return event
+
+    def after(self, stream: str, event: Event) -> None:
+        self._streams[stream].append(("after", event))
+
+    def done(self, event: Event) -> bool:
+        order = self._order()
+        for _ in range(self._dice.choice((0, 0, 3))):  # sometimes it goes on meanwhile
+            self._step(order)
+        return event.done
+
+    def wait(self, event: Event) -> None:
+        order = self._order()
+        while not event.done:
+            assert self._step(order), "it would wait for ever"
+
+    def _order(self) -> list[str]:
+        return self._dice.sample(list(self._streams), 3)
+
+    def _step(self, order: list[str]) -> bool:
+        """Do one thing, of the first stream that can; False if there is none."""
+        queues = [self._streams[name] for name in order]
+        ready = [queue for queue in queues if queue and not (isinstance(queue[0], tuple) and not queue[0][1].done)]
+        if not ready:
+            return False
+        task = ready[0].popleft()
+        if isinstance(task, Event):
+            task.done = True
+        elif not isinstance(task, tuple):
+            task()
+        return True
+
+    def _launch(self, kernel: str, blocks: int, arguments: Sequence[Argument]) -> None:
         function = getattr(self._library, kernel)
         function.restype = None
         filled = [_argument(argument) for argument in arguments]

@@ -35,13 +35,7 @@ class Planes:
     def encode(self, data: Buffer, scratch: Scratch, hint: Hint = NO_HINT) -> Buffer | None:
         """Without a width in the hint: 2-byte elements from the first byte on. The result lies in `scratch`."""
         raw = memoryview(data)
-        width = hint.width if hint.width in (2, 4) else 2
-        lead = hint.lead % width
-        count = (len(raw) - lead) // width
-        if count < 1:
-            return None
-        bits = plane_bits(sample(raw[lead : lead + count * width], _PIECES, _SAMPLES // _PIECES * width), width, 0)
-        wanted = [huffman_part(carried) < KEEP for carried in bits]
+        lead, wanted = worth(raw, hint)
         if not any(wanted):
             return None
         native = coding.native()
@@ -66,6 +60,17 @@ class Planes:
             if coding.decode_planes(native, contexts, source, layout.planes, offsets, layout.frame, room, elements):
                 return
         planes_numpy.decode(source, layout, offsets, elements, scratch)
+
+
+def worth(raw: memoryview, hint: Hint) -> tuple[int, list[bool]]:
+    """(bytes before the first element, for each plane whether a look at a sample says that it shrinks); no plane: nothing to code."""
+    width = hint.width if hint.width in (2, 4) else 2
+    lead = hint.lead % width
+    count = (len(raw) - lead) // width
+    if count < 1:
+        return lead, []
+    bits = plane_bits(sample(raw[lead : lead + count * width], _PIECES, _SAMPLES // _PIECES * width), width, 0)
+    return lead, [huffman_part(carried) < KEEP for carried in bits]
 
 
 def _encode(native: coding.Native, encoder: int, raw: memoryview, lead: int, wanted: list[bool], scratch: Scratch) -> memoryview | None:

@@ -90,7 +90,7 @@ def restore(
         repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
         keys=keys, targets=targets, state=state, grant=repository.store.grant_get(wanted, repository.clock.now() + GRANT_LIFETIME),
         mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
-        memory=options.memory, workers=options.workers,
+        memory=options.memory, workers=options.workers, gpu=repository.settings.gpu,
     )  # fmt: skip
     result = host.run(job, listen)
     if not isinstance(result, RestoreResult):

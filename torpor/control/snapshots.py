@@ -85,7 +85,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             grant=repository.store.grant_put(f"{PACKS}{snapshot}/", repository.clock.now() + GRANT_LIFETIME),
             allowed=base.allowed, verified=base.verified, continues=base.continues,
             codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
-            memory=options.memory, workers=options.workers,
+            memory=options.memory, workers=options.workers, gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
             result = host.run(job, listen)

@@ -1,12 +1,13 @@
 """Runs the kernels in order on a device: planes of floats, and planes as zstd frames of Huffman coded literals (docs/format.md §6).
 
-A `Device` is a GPU (torpor/gpu/device.py), or a CPU that runs the same kernels in tests. All arrays are bytes on it.
+A `Device` is a GPU (torpor/gpu/device.py), or a CPU that runs the same kernels in tests. All arrays are bytes on it. This module does one
+plane or one row of frames at a time, for tests and to measure the kernels alone; `batches` is what jobs use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,18 @@ SLOTS = 8  # blocks looked for in a frame of 256 KiB: the CPU's encoder may cut 
 _GRID = 4096  # blocks of a kernel that strides: enough to fill any GPU
 
 Array = Any  # of bytes, on the device
+Event = Any
 Argument = Any  # an `Array`, a numpy scalar of the kernel's own width, or None: no array
+Stream = Literal["in", "work", "out"]
 
 
 class Device(Protocol):
+    """A device with three streams: copies to it, kernels, copies from it.
+
+    What is given to one stream is done in order; streams wait for each other only where `after` says so, and the host where it waits.
+    The first four calls are for one piece of work at a time: they use the stream of kernels, and `download` waits for it.
+    """
+
     def zeros(self, size: int) -> Array:
         """Bytes that begin at a multiple of 16."""
 
@@ -30,7 +39,38 @@ class Device(Protocol):
     def download(self, array: Array) -> NDArray[np.uint8]: ...
 
     def launch(self, kernel: str, blocks: int, arguments: Sequence[Argument]) -> None:
-        """Run a kernel of THREADS[kernel] threads a block; in order with all other calls."""
+        """Run a kernel of THREADS[kernel] threads a block."""
+
+    def room(self, size: int) -> Array:
+        """Bytes that begin at a multiple of 16, with anything in them; `array[a:b]` is a part of them."""
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """Memory of the host that copies may use while it goes on."""
+
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Let copies use this memory of the host likewise, if that is possible."""
+
+    def free(self) -> int:
+        """Bytes of memory that nobody uses."""
+
+    def clear(self, array: Array) -> None:
+        """Zeros, on the stream of kernels."""
+
+    def copy_in(self, array: Array, host: NDArray[np.uint8]) -> None:
+        """As many bytes of the host as the array has. Neither may change until it is done."""
+
+    def copy_out(self, host: NDArray[np.uint8], array: Array) -> None: ...
+
+    def mark(self, stream: Stream) -> Event:
+        """An event: everything that was given to the stream so far is done."""
+
+    def after(self, stream: Stream, event: Event) -> None:
+        """What the stream is given from now on waits for the event."""
+
+    def done(self, event: Event) -> bool: ...
+
+    def wait(self, event: Event) -> None:
+        """Let the host wait. Raises what went wrong on the device until then."""
 
 
 class Frames(NamedTuple):
@@ -47,7 +87,7 @@ def split(device: Device, elements: Array, width: int, count: int, wanted: Seque
     planes = [device.zeros(count) if want else None for want in wanted]
     if len(planes) != width or width not in (2, 4):
         raise ValueError("elements have 2 or 4 bytes, and as many planes")
-    device.launch(f"split{width}", _strided(count * width), [elements, np.uint64(count), *planes])
+    device.launch(f"split{width}", blocks_for(count * width), [elements, np.uint64(count), *planes])
     return planes
 
 
@@ -57,7 +97,7 @@ def merge(device: Device, planes: Sequence[Array], count: int) -> Array:
     if width not in (2, 4):
         raise ValueError("elements have 2 or 4 planes")
     elements = device.zeros(count * width)
-    device.launch(f"merge{width}", _strided(count * width), [*planes, np.uint64(count), elements])
+    device.launch(f"merge{width}", blocks_for(count * width), [*planes, np.uint64(count), elements])
     return elements
 
 
@@ -70,7 +110,10 @@ def encode(device: Device, plane: Array, count: int, frame: int) -> Frames:
     capacity = _aligned(count + frames * (9 + ALIGN) + 3 * blocks)
     plans, data = device.zeros(blocks * PLAN_BYTES), device.zeros(capacity)
     offsets, sizes, total = device.zeros(8 * frames), device.zeros(4 * frames), device.zeros(8)
-    device.launch("plan_blocks", blocks, [plane, np.uint64(count), np.uint32(frame), np.uint32(per_frame), plans])
+    table = np.zeros(frames, FRAME)
+    table["from"] = np.arange(frames, dtype=np.uint64) * frame
+    table["raw"] = np.minimum(count - table["from"], frame)
+    device.launch("plan_blocks", blocks, [plane, device.upload(table), np.uint32(per_frame), plans])
     device.launch("place_blocks", 1, [plans, np.uint64(frames), np.uint32(per_frame), offsets, sizes, total])
     device.launch("write_blocks", blocks, [plane, plans, data, np.uint64(capacity)])
     used = int(device.download(total).view(np.uint64)[0])
@@ -98,10 +141,10 @@ def decode(
     return out, device.download(status).view(np.uint32)
 
 
+def blocks_for(size: int) -> int:
+    """Blocks of a kernel that splits or merges `size` bytes, 16 a thread."""
+    return max(1, min(_GRID, -(-size // (16 * THREADS["split2"]))))
+
+
 def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
-
-
-def _strided(size: int) -> int:
-    """Blocks for `size` bytes, 16 a thread."""
-    return max(1, min(_GRID, -(-size // (16 * THREADS["split2"]))))

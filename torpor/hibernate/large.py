@@ -71,6 +71,8 @@ class LargeFile:
             self._give_up("vanished", "it became another kind of file")
             return []
         size = self._before.st_size
+        if self._shared.gpu is not None:
+            self._shared.gpu.expect(size)
         first, self._kind = self._chooser.begin(self._fd, size, self._path)
         self._extents = data_extents(self._fd, self._before)
         plan = steps(size, first)

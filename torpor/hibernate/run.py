@@ -6,6 +6,8 @@ import os
 import platform
 import secrets
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +19,7 @@ from torpor.events import Listener, Progress
 from torpor.format import crypto, index, meta, names
 from torpor.format.chunks import ChunkList
 from torpor.format.version import CHUNK_MAX
+from torpor.gpu import detect
 from torpor.hibernate.assemble import Assembler, codec_use, owner_names
 from torpor.hibernate.collect import Collector
 from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
@@ -30,6 +33,7 @@ from torpor.workspace.crew import Crew, Pool, Stop, Stopped
 from torpor.workspace.state import State, workspace_id
 
 if TYPE_CHECKING:
+    from torpor.hibernate.lane import Gpu, LaneWay
     from torpor.workspace.record import Record
 
 
@@ -115,8 +119,22 @@ class _Engine:
             self._shared.report,
         )
         self._buffers = Pool(fit.workers + 2, CHUNK_MAX, self._stop)
+        self._gpu = self._find_gpu()
         self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
         self._uploads: Crew[None] = Crew("upload", fit.transfers, fit.arenas, self._stop, lambda: None)
+
+    def _find_gpu(self) -> Gpu | None:
+        """The GPU that may code planes once there are many; the workers' crew grows by its threads then."""
+        job = self._job
+        if job.gpu != "auto" or not detect.present():
+            return None
+        from torpor.hibernate.lane import Gpu
+
+        def grow(ways: Sequence[LaneWay], wanted: Callable[[], bool]) -> None:
+            self._crew.grow("gpu", [partial(Worker, self._shared, way) for way in ways], wanted)
+
+        self._shared.gpu = Gpu(self._progress, job.memory, job.compare, self._shared.hash, grow)
+        return self._shared.gpu
 
     def _open_record(self) -> Record | None:
         found = record.open_record(self._state.record(self._workspace))
@@ -243,6 +261,8 @@ class _Engine:
 
     def salvage(self) -> Interrupted:
         """Finish what is in hand and tell what is kept. A second interruption ends at once."""
+        if self._gpu is not None:
+            self._gpu.close()  # nobody waits for it
         if self._stop.cause is None:
             self._crew.call_off()
             self._packer.flush()
@@ -256,12 +276,18 @@ class _Engine:
 
     def close(self) -> None:
         self._stop.fail(RuntimeError("the job is over"))
+        if self._gpu is not None:
+            self._gpu.close()
         self._crew.call_off()
         self._uploads.call_off()
         for fd in self._shared.opened:  # of large files that were not finished
             os.close(fd)
         self._assembler.close()
         self._journal.close()
+        if self._gpu is not None:
+            self._gpu.join()
+            if self._gpu.tainted:
+                journal.remove(self._journal.path)  # what it stored is not to be found again
         if self._record is not None:
             self._record.close()
         self._transfer.close()

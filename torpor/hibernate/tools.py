@@ -20,6 +20,7 @@ from torpor.hibernate.packer import Packer
 
 if TYPE_CHECKING:
     from torpor.codecs.choose import Chooser
+    from torpor.hibernate.lane import Gpu, LaneWay
 
 
 class Shared(msgspec.Struct):
@@ -38,6 +39,7 @@ class Shared(msgspec.Struct):
     lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     started_reading: bool = False
     opened: set[int] = msgspec.field(default_factory=set)  # descriptors of large files under way
+    gpu: Gpu | None = None
 
     def report(self, path: bytes, kind: str, detail: str = "") -> None:
         self.problems.append(Problem(path, kind, detail))
@@ -58,12 +60,12 @@ class Shared(msgspec.Struct):
 
 
 class Worker:
-    """One thread's buffers: raw bytes as read, and codec scratch. Made once, reused for every chunk."""
+    """One thread's buffers: raw bytes as read, and codec scratch. Made once, reused for every chunk. `way`: of a thread of the GPU."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, way: LaneWay | None = None) -> None:
         self.shared = shared
-        self.raw = bytearray(CHUNK_MAX)
-        self.view = memoryview(self.raw)
+        self.view = memoryview(bytearray(CHUNK_MAX)) if way is None else way.raw
+        self.way = shared.gpu.meter if way is None and shared.gpu is not None else way
         self.scratch = Scratch()
         self._check: tuple[bytearray, bytearray] | None = None
 
@@ -78,12 +80,16 @@ class Worker:
     ) -> int:
         """Compress, seal and pack one chunk of raw bytes; its place in the chunk list is returned.
 
-        `offset`: where the chunk begins in a large file. `slices`: (offset, length, id) of each file in a bundle.
+        `offset`: where the chunk begins in a large file; then `data` is the beginning of `view`. `slices`: (offset, length, id) of each
+        file in a bundle.
         """
         shared = self.shared
         began = time.perf_counter()
         codec, hint = chooser.choose(data, offset)
-        coded = codec.encode(data, self.scratch, hint)
+        if self.way is None or offset is None:
+            coded = codec.encode(data, self.scratch, hint)
+        else:
+            data, coded = self.way.encode(codec, data, self.scratch, hint, id)
         if coded is None or len(coded) >= len(data):
             codec, coded = by_id(0), data
         chooser.outcome(len(data), len(coded))

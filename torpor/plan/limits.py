@@ -33,3 +33,18 @@ def plan(memory: int, cores: int, workers: int = 0) -> Limits:
     spare = room - arenas * ARENA - fit * _WORKER
     arenas += min(max(0, spare // ARENA), fit)
     return Limits(workers=fit, arenas=arenas, transfers=max(1, min(arenas - 3, 4)))
+
+
+_SLOT = 4 * CHUNK_MAX  # shared with the GPU's process: a raw and a coded chunk; and what the slot's thread may need of its own
+_SLOTS_MAX = 64
+_SLOTS_MIN = 4
+
+
+def slots(memory: int, available: int) -> int:
+    """Chunks that may be on their way to a GPU and back at once; 0: there is too little memory for it.
+
+    They come on top of `plan`, are made when a GPU is used and take at most `memory` bytes more, nor more than a quarter of what the
+    machine has `available`.
+    """
+    fit = min(_SLOTS_MAX, min(memory, available // 4) // _SLOT)
+    return fit if fit >= _SLOTS_MIN else 0

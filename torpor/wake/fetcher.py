@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from blake3 import blake3
 
@@ -15,7 +16,7 @@ from torpor.format.contents import IS_BUNDLED, Contents
 from torpor.format.crypto import TAG, Sealer
 from torpor.format.entries import EntryBlock, decoded
 from torpor.format.pack import chunk_aad, chunk_aad_prefix
-from torpor.format.version import CHUNK_MAX, CLASS_LARGE
+from torpor.format.version import CHUNK_MAX, CLASS_LARGE, CODEC_PLANES
 from torpor.jobs import RestoreJob
 from torpor.plan.fetch import SPAN, Unit
 from torpor.storage.transfer import Transfer
@@ -117,22 +118,30 @@ class Fetcher:
             raw, codec = chunks.raw[place], chunks.codec[place]
             coded = memoryview(worker.coded)[: len(sealed) - TAG]
             aad = chunk_aad(prefix, chunks.number[place], codec, raw)
-            sealer.open_into(chunks.number[place], sealed, aad, coded, f"chunk {chunks.number[place]} of pack {pack}")
-            if codec == 0 and len(coded) == raw:
-                out = coded
+            what = f"chunk {chunks.number[place]} of pack {pack}"
+            by_gpu: memoryview | None = None
+            if worker.lane is not None and codec == CODEC_PLANES and unit.priority == CLASS_LARGE:
+                unseal = partial(_unseal, sealer, chunks.number[place], sealed, aad, what)
+                by_gpu = worker.lane.decode(unseal, len(coded), raw, chunks.id(place), worker)
+            if by_gpu is not None:
+                out = by_gpu
             else:
-                out = memoryview(worker.raw)[:raw]
-                by_id(codec).decode(coded, raw, out, worker.scratch)
+                sealer.open_into(chunks.number[place], sealed, aad, coded, what)
+                if codec == 0 and len(coded) == raw:
+                    out = coded
+                else:
+                    out = memoryview(worker.raw)[:raw]
+                    by_id(codec).decode(coded, raw, out, worker.scratch)
             middle = time.perf_counter()
             self._progress.stage("decompress").add(raw, middle - began)
-            written = self._write(worker, piece.first, piece.last, place, out, pack)
+            written = self._write(worker, piece.first, piece.last, place, out, pack, by_gpu is not None)
             self._progress.stage("write").add(written, time.perf_counter() - middle)
         if unit.priority < CLASS_LARGE:
             self.small_done()
 
-    def _write(self, worker: Worker, first: int, last: int, place: int, data: memoryview, pack: str) -> int:
+    def _write(self, worker: Worker, first: int, last: int, place: int, data: memoryview, pack: str, whole: bool) -> int:
+        """`whole`: the chunk's id was compared already."""
         survey, wants = self._survey, self._wants
-        whole = False
         written = 0
         batch = Batch(self._files, self._metadata, self._kept, worker.folders)
         at = first
@@ -226,3 +235,7 @@ class Fetcher:
                 file = self._large_file(number)
                 file.open(folders)
                 file.done(folders, 0)
+
+
+def _unseal(sealer: Sealer, number: int, sealed: memoryview, aad: bytes, what: str, into: memoryview) -> None:
+    sealer.open_into(number, sealed, aad, into, what)

@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+from blake3 import blake3
 
 from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
+from torpor.gpu import detect
 from torpor.jobs import RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
 from torpor.storage.transfer import Transfer
@@ -31,6 +34,9 @@ from torpor.workspace.indexfile import IndexFile
 from torpor.workspace.record import Record, open_record
 from torpor.workspace.recorded import Known
 from torpor.workspace.state import State, workspace_id
+
+if TYPE_CHECKING:
+    from torpor.wake.lane import Gpu
 
 
 def run(job: RestoreJob, listen: Listener) -> RestoreResult:
@@ -59,6 +65,10 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
         transfer.close()
 
 
+def _id_of(id_key: bytes, data: memoryview) -> bytes:
+    return blake3(data, key=id_key).digest()
+
+
 def _download(fetcher: Fetcher, unit: fetch.Unit, _: None) -> None:
     fetcher.download(unit)
 
@@ -73,6 +83,7 @@ class _Restore:
         self._state = State(job.state)
         self._stop = Stop()
         self._usable_at = 0.0
+        self._gpu: Gpu | None = None
         self._opened: list[Folders | Fetcher] = []  # what threads hold open: closed when they have ended
         self._all_roots = sorted(self._targets) == list(range(len(index.meta.roots)))
         self._workspace = workspace_id(job.repository, [self._targets[root] for root in sorted(self._targets)])
@@ -89,6 +100,9 @@ class _Restore:
         try:
             return self._restore(existing)
         finally:
+            if self._gpu is not None:
+                self._gpu.close()
+                self._gpu.join()
             for opened in self._opened:
                 opened.close()
             self._anchors.close()
@@ -132,6 +146,8 @@ class _Restore:
             fetcher = self._fetch(wants, files, crew, downloads, buffers)
         except BaseException as error:
             self._stop.fail(error)
+            if self._gpu is not None:
+                self._gpu.close()  # nobody waits for it
             crew.call_off()
             downloads.call_off()
             if isinstance(error, TorporError | KeyboardInterrupt) or self._stop.cause is error:
@@ -178,6 +194,8 @@ class _Restore:
             self._usable,
         )
         self._opened.append(fetcher)
+        if job.gpu == "auto" and detect.present():
+            self._use_gpu(wants, crew)
         progress.end("plan")
         progress.stage("download").expect(sum(unit.length for unit in units))
         progress.stage("decompress").expect(wants.bytes)
@@ -202,6 +220,14 @@ class _Restore:
         finally:
             folders.close()
         return fetcher
+
+    def _use_gpu(self, wants: Wants, crew: Crew[Worker]) -> None:
+        """Let a GPU decode planes, if there are many; the crew grows by its threads."""
+        from torpor.wake.lane import gpu_for
+
+        id_key = self._job.keys.id_key
+        hash_of = partial(_id_of, id_key)
+        self._gpu = gpu_for(self._job, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
 
     def _usable(self) -> None:
         """Code, configuration and every small file are there, and all links."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torpor.codecs.base import Scratch
 from torpor.format.version import CHUNK_MAX
 from torpor.wake.folders import Anchors, Folders
 from torpor.wake.survey import Survey
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from torpor.wake.lane import Slot
 
 
 class Worker:
     """One decoding thread's buffers and directory handles."""
 
     def __init__(self, survey: Survey, anchors: Anchors) -> None:
-        self.coded = bytearray(CHUNK_MAX)
-        self.raw = bytearray(CHUNK_MAX)
+        self.coded: bytearray | mmap = bytearray(CHUNK_MAX)
+        self.raw: bytearray | mmap = bytearray(CHUNK_MAX)
         self.scratch = Scratch()
         self.folders = Folders(survey, anchors)
+        self.lane: Slot | None = None  # of a thread of the GPU

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Generic, TypeVar
 
@@ -87,7 +87,6 @@ class Crew(Generic[T]):
         self._queue: deque[Callable[[T], None]] = deque()
         self._depth = depth
         self._stop = stop
-        self._setup = setup
         # One lock, and whoever waits is woken for what he waits for: all at once would mostly wake those who can do nothing.
         lock = threading.Lock()
         self._work, self._room, self._rest = (threading.Condition(lock) for _ in range(3))
@@ -96,8 +95,20 @@ class Crew(Generic[T]):
         self._alive = count
         for condition in (self._work, self._room, self._rest):
             stop.watch(condition)
-        self._threads = [threading.Thread(target=self._loop, name=f"{name}-{i}", daemon=True) for i in range(count)]
+        self._threads = [threading.Thread(target=self._loop, args=(setup,), name=f"{name}-{i}", daemon=True) for i in range(count)]
         for thread in self._threads:
+            thread.start()
+
+    def grow(self, name: str, setups: Sequence[Callable[[], T]], wanted: Callable[[], bool]) -> None:
+        """More threads for the same queue, one for each of `setups`; they take no more work once `wanted` says no."""
+        with self._work:
+            if self._closed or self._stop.cause is not None:
+                return
+            self._alive += len(setups)
+            self._threads += [
+                threading.Thread(target=self._loop, args=(setup, wanted), name=f"{name}-{i}", daemon=True) for i, setup in enumerate(setups)
+            ]
+        for thread in self._threads[-len(setups) :]:
             thread.start()
 
     def put(self, work: Callable[[T], None]) -> None:
@@ -146,10 +157,13 @@ class Crew(Generic[T]):
         for thread in self._threads:  # out of their work, they need a moment to be gone
             thread.join()
 
-    def _take(self) -> Callable[[T], None] | None:
+    def _take(self, wanted: Callable[[], bool] | None) -> Callable[[T], None] | None:
         with self._work:
             while True:
                 if self._stop.cause is not None:
+                    return None
+                if wanted is not None and not wanted():
+                    self._work.notify()  # whoever woke this thread meant one that works
                     return None
                 if self._queue:
                     self._running += 1
@@ -160,10 +174,10 @@ class Crew(Generic[T]):
                     return None
                 self._work.wait()
 
-    def _loop(self) -> None:
+    def _loop(self, setup: Callable[[], T], wanted: Callable[[], bool] | None = None) -> None:
         try:
-            context = self._setup()
-            while (work := self._take()) is not None:
+            context = setup()
+            while (work := self._take(wanted)) is not None:
                 try:
                     work(context)
                 finally:

@@ -31,6 +31,16 @@ def cores() -> int:
     return count
 
 
+def available_memory() -> int:
+    """Bytes that could be taken without swapping; 0 if the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            found = next((line for line in file if line.startswith("MemAvailable:")), "")
+    except OSError:
+        return 0
+    return int(found.split()[1]) * 1024 if found else 0
+
+
 def raise_file_limit() -> None:
     """Let this process open as many files as the hard limit allows: deep trees hold one descriptor a level."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

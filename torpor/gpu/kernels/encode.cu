@@ -68,8 +68,9 @@ DEVICE void settle(PlanState *s)
     plan->size += plan->head;
 }
 
-/* `plane`: `count` bytes, at a multiple of 4. `plans`: one for each of `per_frame` blocks of each frame of `frame` raw bytes. */
-KERNEL(CODER_THREADS) plan_blocks(const u8 *plane, u64 count, u32 frame, u32 per_frame, Plan *plans)
+/* `plane`: bytes, at a multiple of 4. `frames`: where each frame's raw bytes begin in it, and how many they are. `plans`: one for each of
+   `per_frame` blocks of each frame. */
+KERNEL(CODER_THREADS) plan_blocks(const u8 *plane, const Frame *frames, u32 per_frame, Plan *plans)
 {
     SHARED(PlanState, s);
     PHASE(t, CODER_THREADS)
@@ -81,7 +82,7 @@ KERNEL(CODER_THREADS) plan_blocks(const u8 *plane, u64 count, u32 frame, u32 per
         s.places[t] = 0;
         if (t)
             continue;
-        u64 start = BLOCK / per_frame * frame, end = start + frame < count ? start + frame : count;
+        u64 start = frames[BLOCK / per_frame].from, end = start + frames[BLOCK / per_frame].raw;
         u64 from = start + BLOCK % per_frame * BLOCK_MAX;
         s.plan.from = from;
         s.plan.to = 0;

@@ -34,7 +34,7 @@ struct Plan {
     u8 description[136];
 };
 
-/* A frame to be decoded. */
+/* A frame to be decoded, or made: then `from` is its first raw byte, and `to` and `size` say nothing yet. */
 struct Frame {
     u64 from, to;  /* its first byte in the coded bytes; where its raw bytes go */
     u32 size, raw; /* its coded and raw bytes */
