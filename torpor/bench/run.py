@@ -95,7 +95,8 @@ def _measure(scratch: Path, size: int, threads: int, store: Store | None, say: S
         say("store")
         up, down = _link(store)
     rows += _store(up, down)
-    rows += gpu.rows()
+    say("GPU")
+    rows += gpu.rows(seconds)
     return rows, advise(done, Speeds(write=on_disk[0].value or 0.0, read=on_disk[1].value or 0.0, up=up, down=down), threads)
 
 
