@@ -19,11 +19,11 @@ class Gate(threading.Condition):
     The lock is then not held any more, and trying to release it must not hide what happened. It must be a lock that knows its owner.
     """
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            super().__exit__(*raised)
+            super().__exit__(kind, error, trace)
         except RuntimeError:
-            if raised[0] is None:
+            if kind is None:
                 raise
 
 
