@@ -13,6 +13,20 @@ class Stopped(Exception):
     """Raised inside a thread whose job has failed or was called off; the first cause is kept in `Stop`."""
 
 
+class Gate(threading.Condition):
+    """A condition that may be left by an exception which a signal raises between letting go of the lock and waiting.
+
+    The lock is then not held any more, and trying to release it must not hide what happened. It must be a lock that knows its owner.
+    """
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        except RuntimeError:
+            if kind is None:
+                raise
+
+
 class Stop:
     """Shared by all threads of a job: the first failure, and the wish to end early."""
 
@@ -53,7 +67,7 @@ class Pool:
         self._size = size
         self._free: list[mmap] = []
         self._made = 0
-        self._condition = threading.Condition()
+        self._condition = Gate()
         self._stop = stop
         stop.watch(self._condition)
 
@@ -88,8 +102,8 @@ class Crew(Generic[T]):
         self._depth = depth
         self._stop = stop
         # One lock, and whoever waits is woken for what he waits for: all at once would mostly wake those who can do nothing.
-        lock = threading.Lock()
-        self._work, self._room, self._rest = (threading.Condition(lock) for _ in range(3))
+        lock = threading.RLock()
+        self._work, self._room, self._rest = (Gate(lock) for _ in range(3))
         self._closed = False
         self._running = 0
         self._alive = count
