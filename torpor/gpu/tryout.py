@@ -73,8 +73,9 @@ class Tryout:
 
 
 @contextmanager
-def tryout(slots: int = SLOTS) -> Iterator[Tryout]:
-    """Start the GPU's process, and end it. Raises `NoGpu`."""
+def tryout(slots: int = 0) -> Iterator[Tryout]:
+    """Start the GPU's process with so many slots (0: `SLOTS`), and end it. Raises `NoGpu`."""
+    slots = slots or SLOTS
     settled = threading.Event()
     said: list[str] = []
 
