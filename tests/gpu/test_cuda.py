@@ -10,11 +10,14 @@ import pytest
 
 from tests.gpu.planes import EDGES, KINDS, decoded, exponents, lengths, made_up, on_cpu, on_device
 from tests.gpu.shim import Shim
+from torpor.codecs.base import Hint, Scratch
+from torpor.codecs.planes import Planes, worth
 from torpor.errors import MissingDependency
 from torpor.gpu import coder
 from torpor.gpu.device import Cuda
 from torpor.gpu.records import DAMAGED, OK
-from torpor.testing.samples import noise
+from torpor.gpu.tryout import tryout
+from torpor.testing.samples import noise, weights
 
 
 @pytest.mark.gpu
@@ -41,6 +44,24 @@ def test_splits_and_merges(width: int) -> None:
     cuda, raw = Cuda(), noise(width * 1_000_003)
     planes = coder.split(cuda, cuda.upload(np.frombuffer(raw, np.uint8)), width, 1_000_003, [True] * width)
     assert cuda.download(coder.merge(cuda, planes, 1_000_003)).tobytes() == raw
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_chunks_through_the_process(dtype: str) -> None:
+    raw, width = weights(dtype), 4 if dtype == "fp32" else 2
+    _, wanted = worth(memoryview(raw), Hint(width))
+    mask = sum(want << plane for plane, want in enumerate(wanted))
+    cpu = bytes(Planes().encode(raw, Scratch(), Hint(width)) or b"")
+    with tryout(16) as gpu:
+        _, coded = gpu.encode(raw, width, mask, 0.1)
+        for one in {*coded}:
+            out = bytearray(len(raw))
+            Planes().decode(one, len(raw), memoryview(out), Scratch())
+            assert out == raw
+        for one in (coded[0], cpu):
+            assert {*gpu.decode(one, len(raw), 0.1)[1]} == {raw}
+            assert min(gpu.copies(len(raw), 0.1)) > 0
 
 
 def test_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from tests.engine.lab import Lab, same, write
 from tests.gpu.child import command
 from torpor.codecs.base import Scratch
 from torpor.codecs.planes import Planes
-from torpor.errors import Damaged
+from torpor.errors import Damaged, Interrupted
 from torpor.events import Event, Progress, ignore
 from torpor.format.version import CHUNK_MAX
 from torpor.gpu import detect, worth
 from torpor.gpu import lane as lanes
 from torpor.gpu.lane import Lane, Speed
 from torpor.hibernate import lane as hibernate
+from torpor.plan import limits
 from torpor.testing.samples import noise, weights
 from torpor.wake import lane as wake
 
@@ -93,7 +95,9 @@ def machine(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     write(workspace / "code.py", "print(1)\n" * 1000)
     others = psutil.Process().children()  # a server of other tests
     before = len(os.listdir("/proc/self/fd"))
-    yield Machine(library, monkeypatch, Lab(tmp_path / "lab"), workspace)
+    made = Machine(library, monkeypatch, Lab(tmp_path / "lab"), workspace)
+    yield made
+    assert all(lane.gone for lane in made.lanes)
     assert not [child for child in psutil.Process().children() if child not in others]
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
@@ -187,9 +191,10 @@ def test_killed_at_any_moment(machine: Machine, moment: int) -> None:
 
 
 def test_wrong_bytes_after_others_were_believed_end_the_job(machine: Machine) -> None:
-    machine.patch.setattr(hibernate, "FIRST", 1)
-    machine.patch.setattr(hibernate, "EVERY", 3)
-    machine.use("flip", 4)
+    machine.patch.setattr(limits, "slots", lambda memory, available: 1)  # one after another
+    machine.patch.setattr(hibernate, "FIRST", 0)
+    machine.patch.setattr(hibernate, "EVERY", 2)
+    machine.use("flip")
     with pytest.raises(Damaged, match="the GPU coded"):
         machine.take()
     assert [path for path in Path(os.fsdecode(machine.lab.state("a"))).rglob("*journal*/**/*") if path.is_file()] == []
@@ -255,3 +260,27 @@ def test_a_slow_gpu_is_given_up(machine: Machine) -> None:
     assert [text.startswith("The GPU is not used any more: its process takes") for text in said] == [True]
     machine.lab.restore(machine.workspace.with_name("copy"), workers=1)
     same(machine.workspace, machine.workspace.with_name("copy"))
+
+
+@pytest.mark.parametrize("job", ["snapshot", "restore"])
+def test_an_interruption_does_not_wait_for_a_gpu_that_hangs(machine: Machine, job: str) -> None:
+    machine.patch.setattr(lanes, "ANSWER", 1000.0)
+    if job == "restore":
+        machine.lab.take(machine.workspace, workers=1)
+    machine.use("hang")
+    hung = threading.Event()
+
+    def watch(lane: Lane) -> None:
+        def interrupt() -> None:
+            while not lane._sent:
+                lane._thread.join(0.01)
+            hung.set()
+            os.kill(os.getpid(), signal.SIGINT)  # to the process, so that the main thread wakes up
+
+        threading.Thread(target=interrupt, daemon=True).start()
+
+    machine.then = watch
+    run = partial(machine.restore, "copy") if job == "restore" else machine.take
+    with pytest.raises(Interrupted):
+        run()
+    assert hung.is_set()

@@ -123,6 +123,11 @@ class Lane:
         """The child's; 0 without one."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def gone(self) -> bool:
+        """Whether its memory was given back."""
+        return self._memory.closed
+
     def raw(self, slot: int) -> memoryview:
         return self._view[slot * SLOT :][:CHUNK_MAX]
 
@@ -160,7 +165,7 @@ class Lane:
         return True
 
     def join(self) -> None:
-        """After `close`: wait for the lane's thread, and give its descriptors back. Memory goes with the last view of it."""
+        """After `close`: wait for the lane's thread, give descriptors and memory back; what is still looked at goes with the look."""
         if self._thread.ident is not None:
             self._thread.join()
         self._channel.close()
@@ -168,7 +173,7 @@ class Lane:
         for fd in (self._fd, self._words) if not self._given_back else ():
             os.close(fd)
         self._given_back = True
-        with suppress(BufferError):  # a thread's views are still there
+        with suppress(BufferError):
             self._view.release()
             self._memory.close()
 

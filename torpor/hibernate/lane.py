@@ -63,6 +63,7 @@ class Gpu:
         self._wrong = False
         self.meter = Meter(self)
         self.lane: Lane | None = None
+        self._ways: list[LaneWay] = []
         self.tainted = False  # chunks went into packs that may be wrong
 
     def expect(self, size: int) -> None:
@@ -97,7 +98,8 @@ class Gpu:
     def _ready(self) -> None:
         lane = self.lane
         if lane is not None:
-            self._grow([LaneWay(self, lane, slot) for slot in range(lane.slots)], lambda: lane.open)
+            self._ways = [LaneWay(self, lane, slot) for slot in range(lane.slots)]
+            self._grow(self._ways, lambda: lane.open)
 
     def _failed(self, why: str) -> None:
         self._progress.note(f"The GPU is not used any more: {why}. The CPU does its work; nothing is lost.", "warning")
@@ -153,8 +155,10 @@ class Gpu:
             self.lane.close()
 
     def join(self) -> None:
-        """After `close`, when the crew has ended."""
+        """After `close`, when the crew has ended: give memory back."""
         if self.lane is not None:
+            for way in self._ways:
+                way.raw.release()
             self.lane.join()
 
     def own(self, data: memoryview, id: bytes) -> memoryview:
