@@ -41,7 +41,7 @@ class Faulty(Shim):
 
 
 def _flip(array: NDArray[np.uint8]) -> None:
-    array[len(array) // 2] ^= 4
+    array[len(array) // 3] ^= 4  # well inside a frame
 
 
 def run(*arguments: Any) -> batches.Steps:

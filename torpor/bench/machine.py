@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from importlib.metadata import PackageNotFoundError, version
 
 from torpor import __version__
@@ -53,8 +52,11 @@ def file_system(path: str) -> str:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory this process has held so far.
+
+    Not as `getrusage` has it: there a process begins with what the one that started it held.
+    """
+    return int(_first("/proc/self/status", "VmHWM").split()[0]) * 1024
 
 
 def _first(path: str, key: str) -> str:
