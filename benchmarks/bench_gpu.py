@@ -2,13 +2,16 @@
 
 ./dev bench gpu [--mib N] [--seconds S] [--save NAME]    result: benchmarks/results/gpu-NAME.json
 
-Without a GPU (or without CuPy) it says so and measures nothing. Each part that fails leaves why, and the others go on.
+Without a GPU (or without CuPy) it says so and measures nothing. Where a part fails, the others go on; why is in the
+result and on standard error, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +32,7 @@ from torpor.gpu.tryout import tryout
 from torpor.testing.samples import MIB, weights
 
 DTYPES = ("bf16", "fp16", "fp32")
+FAILED: list[Exception] = []  # what went wrong in this run
 
 
 def kernels(device: Device, mib: int, seconds: float) -> dict[str, Figures]:
@@ -70,18 +74,25 @@ def nvcomp(mib: int, seconds: float) -> dict[str, Figures]:
 
 
 def attempt(part: Callable[[], Figures]) -> Figures:
-    """What a part found; why, if it failed."""
+    """What a part found. If it failed, why: here in short, in whole on standard error, and in the exit code."""
     try:
         return part()
-    except Exception as error:  # noqa: BLE001 - one part of many
+    except Exception as error:  # noqa: BLE001 - time on a GPU is short: the other parts go on, and this one is told of
+        traceback.print_exc()
+        FAILED.append(error)
         return {"error": f"{type(error).__name__}: {error}"[:300]}
 
 
-def _attempt_all(part: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
-    try:
-        return part()
-    except Exception as error:  # noqa: BLE001 - one part of many
-        return {"all": {"error": f"{type(error).__name__}: {error}"[:300]}}
+def attempt_all(part: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
+    """Likewise for many figures, if not even the first can be had."""
+    found: dict[str, Figures] = {}
+
+    def whole() -> Figures:
+        found.update(part())
+        return {}
+
+    lost = attempt(whole)
+    return {"all": lost} if lost else found
 
 
 def facts() -> dict[str, str]:
@@ -99,26 +110,27 @@ def facts() -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main() -> int:
     parser = options(__doc__, folder=False)
     parser.add_argument("--mib", type=int, default=256, help="weights that lie on the device")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long one figure is measured")
     given = parser.parse_args()
     if not detect.present():
         print("no GPU with CuPy here: nothing was measured")
-        return
+        return 0
     from torpor.gpu.device import Cuda
 
     data: dict[str, object] = {
         "facts": facts(),
-        "process": _attempt_all(lambda: process(given.seconds)),  # first: it takes its part of the free memory
-        "kernels": _attempt_all(lambda: kernels(Cuda(), given.mib, given.seconds)),
-        "nvcomp": _attempt_all(lambda: nvcomp(given.mib, given.seconds)),
+        "process": attempt_all(lambda: process(given.seconds)),  # first: it takes its part of the free memory
+        "kernels": attempt_all(lambda: kernels(Cuda(), given.mib, given.seconds)),
+        "nvcomp": attempt_all(lambda: nvcomp(given.mib, given.seconds)),
     }
     print(json.dumps(data, indent=None if given.json else 1))
     if given.save:
         save(f"gpu-{given.save}", data)
+    return 1 if FAILED else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -35,9 +35,16 @@ def test_through_the_process(library: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["bench_gpu"])
     monkeypatch.setattr(detect, "present", lambda: False)
-    bench_gpu.main()
+    assert bench_gpu.main() == 0
     assert capsys.readouterr().out == "no GPU with CuPy here: nothing was measured\n"
 
 
-def test_a_part_that_fails_says_why() -> None:
+def test_a_part_that_fails_says_why(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_gpu, "FAILED", [])
     assert bench_gpu.attempt(lambda: {"a": 1 // 0}) == {"error": "ZeroDivisionError: integer division or modulo by zero"}
+    assert bench_gpu.attempt_all(lambda: {"a": {"b": 1 // 0}}) == {
+        "all": {"error": "ZeroDivisionError: integer division or modulo by zero"}
+    }
+    assert bench_gpu.attempt_all(lambda: {"a": {"b": 1}}) == {"a": {"b": 1}}
+    assert len(bench_gpu.FAILED) == 2
+    assert capsys.readouterr().err.count("Traceback") == 2

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from mmap import MAP_SHARED, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,16 +96,16 @@ class Lane:
         self._process: subprocess.Popen[bytes] | None = None
         self._last = 0.0  # when the child answered last, if it has had all it takes since; else 0
         self._channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            fd = os.memfd_create("torpor-gpu")
-        except OSError:
-            self._channel.close()
-            self._theirs.close()
-            raise
-        self._fd = fd
-        os.ftruncate(fd, slots * SLOT)
-        self._words = os.memfd_create("torpor-gpu-errors")  # what the child says last; a pipe might fill up and stop it
-        self._memory = mmap(fd, slots * SLOT, MAP_SHARED)
+        with ExitStack() as undo:
+            for end in (self._channel, self._theirs):
+                undo.callback(end.close)
+            self._fd = os.memfd_create("torpor-gpu")
+            undo.callback(os.close, self._fd)
+            os.ftruncate(self._fd, slots * SLOT)
+            self._words = os.memfd_create("torpor-gpu-errors")  # what the child says last; a pipe might fill up and stop it
+            undo.callback(os.close, self._words)
+            self._memory = mmap(self._fd, slots * SLOT, MAP_SHARED)
+            undo.pop_all()
         self._view = memoryview(self._memory)
         self._thread = threading.Thread(target=self._run, name="gpu", daemon=True)
 
@@ -201,11 +201,13 @@ class Lane:
                 self._channel.send(protocol.pack(batch), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _run(self) -> None:
+        why = "its thread met a defect of torpor"
         try:
             why = self._serve()
-        except Exception as error:  # noqa: BLE001 - nothing that goes wrong with a GPU may hurt the job
+        except (OSError, ValueError, RuntimeError) as error:  # no process, an impossible answer, no threads to be had
             why = f"{type(error).__name__}: {error}"
-        self.close(why)
+        finally:
+            self.close(why)  # whatever it was, nobody waits for ever
 
     def _serve(self) -> str:
         """Until the lane is closed; why, if that was not asked for."""
@@ -248,7 +250,12 @@ class Lane:
         """The child's last line of error."""
         if self._process is None:
             return "it was not there"
-        code = self._process.wait(_GONE)
+        import subprocess
+
+        try:
+            code = self._process.wait(_GONE)
+        except subprocess.TimeoutExpired:
+            return "it fell silent"
         size = os.fstat(self._words).st_size
         lines = os.pread(self._words, 4096, max(0, size - 4096)).decode(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else f"it ended with exit code {code}"
