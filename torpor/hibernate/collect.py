@@ -23,12 +23,11 @@ from torpor.jobs import Scope
 from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import Record
 from torpor.workspace.recorded import Cursor, Recorded
-from torpor.workspace.scan import LINKS, MODE
+from torpor.workspace.scan import KIND, LINKS, MODE
 from torpor.workspace.walk import Found, Run, found_in, runs
 
 REFS_MAX = 1 << 20  # references in one block before it is closed early
 UNSETTLED = 3  # blocks that may wait for workers at once
-_KIND = 0o170000
 
 
 class Collector:
@@ -97,7 +96,7 @@ class Collector:
 
     def _run(self, run: Run, parent: int) -> None:
         folder, names, found = run
-        if any(status[MODE] & _KIND != stat.S_IFREG or status[LINKS] != 1 for status in found):
+        if any(status[MODE] & KIND != stat.S_IFREG or status[LINKS] != 1 for status in found):
             for entry in found_in(run):
                 self._entry(entry, parent)
             return
@@ -232,7 +231,6 @@ class Collector:
         file = self._large_file(window, row, path)
         for first, count in file.begin():
             self._refs += count
-
             self._shared.progress.stage("read").expect(file.length(first, count))
             self._crew.put(partial(file.stretch, first, count))
 

@@ -8,16 +8,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SECOND 1000000000LL
 #define SET_MODE 0x80000000u
 #define SET_OWNER 0x40000000u
 
 unsigned torpor_abi(void) { return TORPOR_ABI; }
-
-static int64_t nanoseconds(struct timespec at) { return at.tv_sec * SECOND + at.tv_nsec; }
 
 /* Files to be read, each column with an item a file: what the walk saw of it. */
 struct wanted {
@@ -115,9 +111,7 @@ static int write_one(const struct make *all, const char *name, size_t i)
         goto failed;
     if (all->mode[i] & SET_MODE && fchmod(fd, all->mode[i] & 07777) != 0)
         goto failed;
-    times[0].tv_sec = mtime / SECOND - (mtime % SECOND < 0);
-    times[0].tv_nsec = mtime - times[0].tv_sec * SECOND;
-    times[1] = times[0];
+    times[0] = times[1] = moment(mtime);
     if (futimens(fd, times) != 0 || fstat(fd, &status) != 0 || clock_gettime(CLOCK_REALTIME, &now) != 0)
         goto failed;
     if (close(fd) == 0) {

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SECOND 1000000000LL
 #define DEEPEST 256 /* directories open at once */
 #define SPECIAL 0xFFFFFFFFu
 #define OPEN_FOLDER (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -89,9 +88,7 @@ static int finish_one(const struct finish *all, int handle, size_t i)
         return 0;
     if ((other || (status.st_mode & 07777) != mode) && fchmod(handle, mode) != 0)
         return 0;
-    times[0].tv_sec = all->mtime[i] / SECOND - (all->mtime[i] % SECOND < 0);
-    times[0].tv_nsec = all->mtime[i] - times[0].tv_sec * SECOND;
-    times[1] = times[0];
+    times[0] = times[1] = moment(all->mtime[i]);
     return futimens(handle, times) == 0;
 }
 

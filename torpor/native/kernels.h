@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the kernels read elements as they lie in memory; without them numpy does the work"
@@ -15,6 +16,19 @@
 #else
 #define CLONES
 #endif
+
+/* Times are nanoseconds since 1970, and may lie before that. */
+#define SECOND 1000000000LL
+
+static inline int64_t nanoseconds(struct timespec at) { return at.tv_sec * SECOND + at.tv_nsec; }
+
+static inline struct timespec moment(int64_t at)
+{
+    struct timespec found;
+    found.tv_sec = at / SECOND - (at % SECOND < 0);
+    found.tv_nsec = at - found.tv_sec * SECOND;
+    return found;
+}
 
 #define TORPOR_ABI 2 /* raise it with every change of a signature; kernels.py asks for its own */
 

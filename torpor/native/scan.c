@@ -12,7 +12,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define SECOND 1000000000LL
 #define LISTING (16 * 1024)
 #define NAMES (32 * 1024)
 #define ENTRIES 2048 /* of a directory that is listed here, and not by the caller: what is on the stack stays small */
@@ -42,8 +41,8 @@ static void fill(struct seen *seen, const struct stat *status)
     seen->size = (uint64_t)status->st_size;
     seen->blocks = (uint64_t)status->st_blocks;
     seen->links = status->st_nlink;
-    seen->mtime = status->st_mtim.tv_sec * SECOND + status->st_mtim.tv_nsec;
-    seen->ctime = status->st_ctim.tv_sec * SECOND + status->st_ctim.tv_nsec;
+    seen->mtime = nanoseconds(status->st_mtim);
+    seen->ctime = nanoseconds(status->st_ctim);
     seen->mode = status->st_mode;
     seen->uid = status->st_uid;
     seen->gid = status->st_gid;

@@ -30,6 +30,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | o
 _DIRECTORY = ord("d")
 _NOTHING = Status(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _make = Status._make
+KIND = 0o170000  # the bits of a mode that tell a file from a directory
 SIZE, LINKS, MODE = map(Status._fields.index, ("st_size", "st_nlink", "st_mode"))
 
 
@@ -82,7 +83,7 @@ class Door:
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
-            return Entered(-1, _NOTHING._replace(error=error.errno or errno.EIO))
+            return Entered(-1, _without(error))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -104,7 +105,7 @@ def _status(fd: int, name: bytes) -> Status:
     try:
         return status_of(os.stat(name, dir_fd=fd, follow_symlinks=False))
     except OSError as error:
-        return _NOTHING._replace(error=error.errno or errno.EIO)
+        return _without(error)
 
 
 def look(path: bytes) -> Status:
@@ -112,4 +113,8 @@ def look(path: bytes) -> Status:
     try:
         return status_of(os.lstat(path))
     except OSError as error:
-        return _NOTHING._replace(error=error.errno or errno.EIO)
+        return _without(error)
+
+
+def _without(error: OSError) -> Status:
+    return _NOTHING._replace(error=error.errno or errno.EIO)

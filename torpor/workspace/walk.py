@@ -13,9 +13,8 @@ from torpor.errors import NotFound, UsageError
 from torpor.format.tree import DEPTH_MAX
 from torpor.jobs import Scope, show_path
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
-from torpor.workspace.scan import MODE, OPEN_DIRECTORY, Door, Status, listing, scan, status_of
+from torpor.workspace.scan import KIND, MODE, OPEN_DIRECTORY, Door, Status, listing, scan, status_of
 
-_KIND = 0o170000
 _SAVED = {stat.S_IFREG, stat.S_IFLNK}
 
 
@@ -133,16 +132,12 @@ class _Walker:
                     yield part
                     continue
                 names = self._listed
-                try:
-                    yield part
-                except BaseException:
-                    if part.fd >= 0:
-                        os.close(part.fd)
-                    raise
                 if part.fd < 0:
+                    yield part
                     continue
                 below = Folder(self._number, part.depth + 1, part.key, part.relative, part.path, part.fd)
-                stack.append((below, iter(())))  # it is closed from here
+                stack.append((below, iter(())))  # it is closed from here, whatever becomes of the walk
+                yield part
                 if self._scope.one_file_system and part.stat.st_dev != self._device:
                     self._report(part.path, "mount", "another file system: its content is left out")
                 else:
@@ -176,11 +171,11 @@ class _Walker:
         """What was listed as something else than a directory, as it is now."""
         names = self._excludes.keep(folder.relative, names)
         stats = scan(folder.fd, names)
-        kinds = {status[MODE] & _KIND for status in stats}
+        kinds = {status[MODE] & KIND for status in stats}
         if not kinds <= _SAVED:
             first = 0
             for row, (name, status) in enumerate(zip(names, stats, strict=True)):
-                if status[MODE] & _KIND in _SAVED:
+                if status[MODE] & KIND in _SAVED:
                     continue
                 if first < row:
                     yield Run(folder, names[first:row], stats[first:row])
