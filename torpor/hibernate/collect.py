@@ -60,8 +60,13 @@ class Collector:
         self._shared.progress.stage("read")
         self._shared.progress.stage("compress")
         parents: list[int] = []
-        began, batch = time.perf_counter(), 0
-        for part in runs(self._scope, self._shared.report):
+        walk, batch, spent = runs(self._scope, self._shared.report), 0, 0.0
+        while True:
+            began = time.perf_counter()
+            part = next(walk, None)  # only this is scanning: the rest reads, and waits for workers
+            spent += time.perf_counter() - began
+            if part is None:
+                break
             if isinstance(part, Run):
                 self._run(part, parents[part.folder.depth - 1])
                 batch += len(part.names)
@@ -72,10 +77,9 @@ class Collector:
                     parents.append(number)
                 batch += 1
             if batch >= 256:
-                now = time.perf_counter()
-                stage.add(batch, now - began)
-                began, batch = now, 0
-        stage.add(batch, time.perf_counter() - began)
+                stage.add(batch, spent)
+                batch, spent = 0, 0.0
+        stage.add(batch, spent)
         self._shared.progress.end("scan")
         self._bundler.flush()
         if self._windows:
