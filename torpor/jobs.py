@@ -23,11 +23,15 @@ MEMORY_DEFAULT = 512 * 1024 * 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One storage request. `url` may be `file:///…`; headers may hold a signature, so it is never logged."""
+    """One storage request. `url` may be `file:///…`; headers may hold a signature, so it is never logged.
+
+    `digest`: what the store checks a body against. "md5": the host adds `Content-MD5`, and the answer's `ETag` is that MD5.
+    """
 
     method: str
     url: str
     headers: dict[str, str] = {}
+    digest: Literal["", "md5"] = ""
 
     def __repr__(self) -> str:
         return f"Request({self.method} …)"

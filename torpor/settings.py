@@ -32,8 +32,30 @@ class Secret:
         return bool(self._value)
 
 
+class Access:
+    """What stores may read of the environment: their accounts, regions and endpoints. Shows names, never values."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = {name: value for name, value in (values or {}).items() if name.startswith(_ACCESS) and value}
+
+    def get(self, *names: str) -> str:
+        """The value of the first of these names that is set; empty if none is."""
+        return next((self._values[name] for name in names if name in self._values), "")
+
+    def __repr__(self) -> str:
+        return f"Access({', '.join(sorted(self._values))})"
+
+
+_ACCESS = ("AWS_", "B2_", "GCS_", "GOOGLE_", "R2_", "S3_", "WASABI_")
+
+
 class Settings(msgspec.Struct, frozen=True):
-    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there."""
+    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there.
+
+    `access`: how its store is reached; only the control side has it.
+    """
 
     home: Path
     storage: str
@@ -41,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True):
     recovery_confirmed: bool = False
     passphrase: Secret = msgspec.field(default_factory=lambda: Secret(""))
     gpu: Literal["auto", "off"] = "auto"
+    access: Access = msgspec.field(default_factory=Access)
 
 
 _TRUE = ("1", "true", "yes", "on")
@@ -68,4 +91,5 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
         recovery_confirmed=env.get("TORPOR_RECOVERY_CONFIRMED", "").lower() in _TRUE,
         passphrase=Secret(env.get("TORPOR_PASSPHRASE", "")),
         gpu="off" if gpu == "off" else "auto",
+        access=Access(env),
     )

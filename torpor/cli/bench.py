@@ -71,7 +71,7 @@ def _store(session: Session) -> Store | None:
         return None
     from torpor.storage.table import open_store
 
-    return open_store(session.settings.storage)
+    return open_store(session.settings.storage, session.settings.access)
 
 
 def _check_place(path: str) -> None:

@@ -52,7 +52,7 @@ def _checks(session: Session) -> Iterator[Check]:
     from torpor.control.home import Home
     from torpor.storage.table import open_store
 
-    store = open_store(session.settings.storage)
+    store = open_store(session.settings.storage, session.settings.access)
     if session.default_storage:
         yield doctor.Check(
             "storage", "warn", "it is a folder on this computer, lost with its disk", "Give --storage, or set TORPOR_STORAGE."

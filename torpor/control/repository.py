@@ -95,7 +95,7 @@ def open_repository(
     Raises `NotFound` (no repository), `Damaged` (its configuration is gone or false), `StorageUnavailable`.
     """
     home = Home(settings.home)
-    store = open_store(settings.storage)
+    store = open_store(settings.storage, settings.access)
     data = _config_bytes(store)
     created = False
     if data is None:

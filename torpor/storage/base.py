@@ -63,6 +63,8 @@ class Capabilities(NamedTuple):
     `presign`: grants work from any machine; without it only from this one.
     `prefix_grants`: `grant_put` covers all names under the prefix; without it only the `names` it is given.
     `consistent_list`: `list` shows each `put` and `delete` that returned before it began.
+    `provider`: whose prices and rules apply (docs/providers.md): "local", "memory", "aws", "r2", "wasabi", "b2", "gcs", or "s3" for
+    an endpoint that nothing more is known of.
     """
 
     conditional_put: bool
@@ -70,6 +72,7 @@ class Capabilities(NamedTuple):
     presign: bool
     prefix_grants: bool
     consistent_list: bool
+    provider: str
 
 
 class Info(NamedTuple):

@@ -26,6 +26,7 @@ class Call(NamedTuple):
     url: str
     headers: dict[str, str]
     expires: float
+    digest: str = ""
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.name})"
@@ -80,7 +81,7 @@ def find(grant: Grant, verb: Verb, name: str) -> Call:
     check_name(name)
     request = (grant.put if verb == "put" else grant.get).get(name)
     if request is not None:
-        return Call(name, request.method, request.url, request.headers, grant.expires)
+        return Call(name, request.method, request.url, request.headers, grant.expires, request.digest)
     template = grant.put_template if verb == "put" else grant.get_template
     if template is None or not name.startswith(template.headers.get(PREFIX_HEADER, "")):
         raise NotGranted(
@@ -88,4 +89,4 @@ def find(grant: Grant, verb: Verb, name: str) -> Call:
             remedy="Start the job again from the control side, which grants what a job needs.",
         )
     headers = {key: value.replace("{name}", name) for key, value in template.headers.items() if key != PREFIX_HEADER}
-    return Call(name, template.method, template.url.replace("{name}", name), headers, grant.expires)
+    return Call(name, template.method, template.url.replace("{name}", name), headers, grant.expires, template.digest)

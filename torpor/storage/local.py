@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.jobs import Grant
+    from torpor.settings import Access
     from torpor.storage.base import Data
 
-_CAPABILITIES = Capabilities(conditional_put=True, digest="none", presign=False, prefix_grants=True, consistent_list=True)
+_CAPABILITIES = Capabilities(conditional_put=True, digest="none", presign=False, prefix_grants=True, consistent_list=True, provider="local")
 _STALE = 24 * 3600
 
 
@@ -33,7 +34,8 @@ class LocalStore(Store):
             raise UsageError(f"{self._root!a} is not a folder.", remedy="Give a folder, or a path where one can be made.")
 
     @classmethod
-    def from_url(cls, url: str) -> LocalStore:
+    def from_url(cls, url: str, access: Access) -> LocalStore:
+        del access  # a folder needs none
         return cls(file_path(url))
 
     @property

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.jobs import Grant
+    from torpor.settings import Access
     from torpor.storage.base import Data
 
 SCHEME = "memory://"
@@ -52,13 +53,16 @@ class MemoryStore(Store):
         self.clock = clock or SYSTEM
         self.objects: dict[str, Object] = {}
         self._lock = threading.Lock()
-        self._capabilities = Capabilities(conditional_put=True, digest=digest, presign=False, prefix_grants=True, consistent_list=True)
+        self._capabilities = Capabilities(
+            conditional_put=True, digest=digest, presign=False, prefix_grants=True, consistent_list=True, provider="memory"
+        )
         self._url = SCHEME + os.urandom(8).hex()
         _alive[self._url] = self
 
     @classmethod
-    def from_url(cls, url: str) -> MemoryStore:
+    def from_url(cls, url: str, access: Access) -> MemoryStore:
         """`memory:` is a new store, `memory://<id>` one that this process still holds."""
+        del access  # memory needs none
         return cls() if url in ("memory:", SCHEME) else find(url)
 
     @property

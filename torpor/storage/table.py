@@ -8,13 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.errors import MissingDependency, UsageError
+from torpor.settings import Access
 
 if TYPE_CHECKING:
     from torpor.storage.base import Store
 
 
 class Row(NamedTuple):
-    """`store` is a class with `from_url`. `extra` is the optional dependency group of torpor that its module imports, if any."""
+    """`store` is a class with `from_url(url, access)`. `extra`: the optional dependency group that its module imports, if any."""
 
     module: str
     store: str
@@ -30,8 +31,10 @@ ROWS = {
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, access: Access | None = None) -> Store:
     """The store at a URL, or in the folder of a bare path (`~` is the home folder). Nothing is created before the first `put`.
+
+    `access` holds the credentials that a store may need.
 
     `UsageError` for a URL that no row takes, `MissingDependency` with the install line if the row's extra is not installed.
     """
@@ -54,7 +57,7 @@ def open_store(url: str) -> Store:
         raise MissingDependency(
             f"Storage at {scheme}: needs the package {error.name}.", remedy=f'Run: pip install "torpor[{row.extra}]"'
         ) from error
-    store: Store = getattr(module, row.store).from_url(scheme + url[len(scheme) :])
+    store: Store = getattr(module, row.store).from_url(scheme + url[len(scheme) :], access or Access())
     return store
 
 
