@@ -6,6 +6,7 @@ A job is one JSON object, its result another; paths and keys are bytes (base64 i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,7 @@ Owners = Literal["numbers", "names", "none"]
 UseGpu = Literal["auto", "off"]
 
 MEMORY_DEFAULT = 512 * 1024 * 1024
+PACKS_ASKED = 128  # packs that a job is given requests for at a time: 4 GiB of them, in some 100 kB of JSON
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -48,6 +50,17 @@ class Grant(msgspec.Struct, frozen=True):
     put_template: Request | None = None
     get_template: Request | None = None
     expires: float = 0.0
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a running job asks the control side for: requests for these objects (names below `packs/`), because its grant lacks them
+    or is about to run out. It gets a `Grant` that covers what of it is its to have."""
+
+    put: list[str] = []
+    get: list[str] = []
+
+
+Granter = Callable[[Ask], Grant]
 
 
 class HostKeys(msgspec.Struct, frozen=True):

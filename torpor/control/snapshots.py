@@ -11,6 +11,7 @@ import msgspec
 from torpor.control import catalogue, claims, distrust, heads, marks, receipts
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import Commit
+from torpor.control.granting import ForSnapshot
 from torpor.control.repository import Repository
 from torpor.errors import Damaged, HostFailed, Malformed, NotFound
 from torpor.events import Listener
@@ -20,7 +21,6 @@ from torpor.jobs import MEMORY_DEFAULT, Codec, HostKeys, ProbeJob, ProbeResult, 
 from torpor.remote.host import Host
 from torpor.storage.base import PACKS
 
-GRANT_LIFETIME = 6 * 3600.0
 _ATTEMPTS = 1000  # dead attempts that a host may want to go on from
 
 
@@ -75,6 +75,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     base = _base(repository, lineage, probe)
     claim = claims.new(repository, snapshot, lineage, [heads.parent_of(p.manifest) for p in base.parents], base.continues)
     claims.write(repository, claim)
+    grants = ForSnapshot(repository, snapshot, attempt)
     try:
         base.parents = _still_there(repository, base.parents)
         _allow(repository, base)
@@ -82,13 +83,13 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             repository=repository.id, snapshot=snapshot, attempt=attempt, lineage=lineage,
             keys=HostKeys(crypto.id_key(keys.private.root, lineage), repository.box_public),
             scope=scope, state=state,
-            grant=repository.store.grant_put(f"{PACKS}{snapshot}/", repository.clock.now() + GRANT_LIFETIME),
+            grant=grants.first(),
             allowed=base.allowed, verified=base.verified, continues=base.continues,
             codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
             memory=options.memory, workers=options.workers, gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
-            result = host.run(job, listen)
+            result = host.run(job, listen, grants.more)
             if not isinstance(result, SnapshotResult):
                 raise HostFailed("The host answered another job than it was given.")
             newest = base.parents[-1] if base.parents else None

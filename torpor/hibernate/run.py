@@ -25,7 +25,7 @@ from torpor.hibernate.collect import Collector
 from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
 from torpor.hibernate.packer import OpenPack, Packer, PackList
 from torpor.hibernate.tools import Shared, Worker
-from torpor.jobs import SnapshotJob, SnapshotResult, show_path
+from torpor.jobs import PACKS_ASKED, Granter, SnapshotJob, SnapshotResult, show_path
 from torpor.plan import limits
 from torpor.storage.transfer import Transfer
 from torpor.workspace import excludes, journal, record, system
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from torpor.workspace.record import Record
 
 
-def run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
+def run(job: SnapshotJob, listen: Listener, ask: Granter | None = None) -> SnapshotResult:
     """Save the job's workspace. Raises `TorporError`; what reached the store by then is journaled and used by the next run."""
     try:
-        return _run(job, listen)
+        return _run(job, listen, ask)
     except OSError as error:
         raise system.refused(error, "The snapshot", "No snapshot was made; the workspace and earlier snapshots are untouched.") from error
 
 
-def _run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
+def _run(job: SnapshotJob, listen: Listener, ask: Granter | None) -> SnapshotResult:
     began = time.monotonic()
     progress = Progress(listen)
     system.raise_file_limit()
@@ -54,7 +54,7 @@ def _run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
     for root in job.scope.roots:
         if os.path.exists(root):
             system.syncfs(root)
-    engine = _Engine(job, progress)
+    engine = _Engine(job, progress, ask)
     try:
         return engine.snapshot(began)
     except (Interrupted, KeyboardInterrupt):
@@ -73,14 +73,15 @@ class _Sent(msgspec.Struct):
 class _Engine:
     """Wires the parts of one snapshot and takes them apart again."""
 
-    def __init__(self, job: SnapshotJob, progress: Progress) -> None:
+    def __init__(self, job: SnapshotJob, progress: Progress, ask: Granter | None) -> None:
         self._job = job
         self._progress = progress
         self._state = State(job.state)
         self._rental = self._state.rental()
         self._workspace = workspace_id(job.repository, job.scope.roots)
         self._stop = Stop()
-        self._transfer = Transfer(job.grant)
+        self._transfer = Transfer(job.grant, ask)
+        self._transfer.more = self._next_packs
         self._sent = _Sent()
         fit = limits.plan(job.memory, system.cores(), job.workers)
 
@@ -233,6 +234,13 @@ class _Engine:
         """Sealed data keys of this attempt, and of the dead ones whose packs are named."""
         needed = {names.writer_of(pack.name) for pack in self._packs.complete()} | {self._writer}
         return {writer: key for writer, key in self._keys.items() if writer in needed}
+
+    def _next_packs(self, verb: str, name: str) -> list[str]:
+        """What to ask for when the grant lacks a pack: it and those that will follow. Never an index: one is asked for by its name."""
+        number = names.pack_number(name)
+        if verb != "put" or number is None:
+            return [name]
+        return [names.pack(self._job.snapshot, self._job.attempt, number + step) for step in range(PACKS_ASKED)]
 
     def _full(self, pack: OpenPack) -> None:
         """A pack is complete: hand it to an uploader."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
-from torpor.jobs import RestoreJob, RestoreResult
+from torpor.jobs import PACKS_ASKED, Granter, RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
@@ -39,17 +39,18 @@ if TYPE_CHECKING:
     from torpor.wake.lane import Gpu
 
 
-def run(job: RestoreJob, listen: Listener) -> RestoreResult:
+def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> RestoreResult:
     """Restore `job.snapshot`. Raises `TorporError`; what was written by then is used by the next run of the same job."""
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    transfer = Transfer(job.grant)
+    transfer = Transfer(job.grant, ask)
     spool: IO[bytes] | None = None
     try:
         progress.stage("plan")
         spool, index = fetch_index(job, transfer)
+        transfer.more = _following([pack.name for pack in index.head.packs])
         return _Restore(job, progress, transfer, index).run()
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
@@ -63,6 +64,17 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
         if spool is not None:
             spool.close()
         transfer.close()
+
+
+def _following(packs: list[str]) -> Callable[[str, str], list[str]]:
+    """What to ask for when the grant lacks a pack: it and those after it, since packs are read about in their order."""
+    places = {name: place for place, name in enumerate(packs)}
+
+    def more(verb: str, name: str) -> list[str]:
+        place = places.get(name)
+        return [name] if verb != "get" or place is None else packs[place : place + PACKS_ASKED]
+
+    return more
 
 
 def _id_of(id_key: bytes, data: memoryview) -> bytes:
