@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 
 ROWS = {
+    "b2": Row("torpor.storage.b2", "B2Store", "b2://bucket/prefix", extra="b2"),
     "file": Row("torpor.storage.local", "LocalStore", "file:///path, or a bare path"),
     "memory": Row("torpor.storage.memory", "MemoryStore", "memory:"),
 }

@@ -50,6 +50,7 @@ class Transport(Protocol):
 
 
 TRANSPORTS = {
+    "b2": ("torpor.storage.transport_b2", "B2Transport"),
     "file": ("torpor.storage.transport_file", "FileTransport"),
     "memory": ("torpor.storage.transport_memory", "MemoryTransport"),
 }

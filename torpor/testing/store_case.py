@@ -12,6 +12,7 @@ from typing import Any, overload
 
 import pytest
 
+from torpor.access import Access
 from torpor.errors import TorporError
 from torpor.storage.base import Store
 
@@ -70,8 +71,11 @@ def many_parts(size: int) -> tuple[bytes, list[memoryview]]:
 
 
 class StoreCase:
+    """`access`: what opening the store by its URL takes; `make_store` may set it."""
+
     store: Store
     tmp_path: Path
+    access: Access | None = None
 
     @abstractmethod
     def make_store(self) -> Store:

@@ -317,6 +317,6 @@ class StoreSuite(GrantSuite):
 
     def test_the_url_opens_the_same_objects(self) -> None:
         self.store.put("config.json", b"{}")
-        again = open_store(self.store.url)
+        again = open_store(self.store.url, self.access)
         assert again.url == self.store.url
         assert again.get("config.json") == b"{}"
