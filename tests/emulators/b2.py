@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import socket
+import socketserver
 import struct
 import threading
 from collections import defaultdict, deque
@@ -106,6 +107,10 @@ class _Server(ThreadingHTTPServer):
         self.b2 = b2
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # without the look-up of its own name, which can take a second
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)

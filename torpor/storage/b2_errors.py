@@ -53,10 +53,14 @@ def asking(verb: Verb, what: str, where: str) -> Iterator[None]:
 
 def translate(error: b2.B2Error, verb: Verb, what: str, where: str) -> errors.TorporError:
     """`Missing` for a read of an absent object; else what the table says; else `Refused`."""
-    if isinstance(error, b2.FileNotPresent) or (verb == "read" and isinstance(error, ABSENT)):
+    if verb == "read" and isinstance(error, ABSENT):
         return Missing(f"{where} has no {what}.")
     doing = f"Cannot {verb} {what} in {where}" if what else f"Cannot {verb} {where}"
-    if isinstance(error, b2.UnknownError) and "cap_exceeded" in str(error):  # codes that b2sdk has no class for
+    if isinstance(error, b2.Unauthorized) and error.code in ("email_not_verified", "no_payment_history"):
+        error = b2.NoPaymentHistory("", "")  # b2sdk gave its own class for them away when it added what the key allows
+    elif isinstance(error, ABSENT) and verb == "open" and not isinstance(error, b2.NonExistentBucket):
+        error = b2.InvalidJsonResponse(b"")
+    elif isinstance(error, b2.UnknownError) and "cap_exceeded" in str(error):  # codes that b2sdk has no class for
         error = b2.StorageCapExceeded() if verb == "write" else b2.CapExceeded()
     for classes, kind, why, remedy in _KINDS:
         if isinstance(error, classes):
