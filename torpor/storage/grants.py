@@ -81,6 +81,15 @@ def join(*grants: Grant) -> Grant:
     )
 
 
+_HERE = ("file:", "memory:")
+
+
+def is_remote(grant: Grant) -> bool:
+    """Whether its requests go over a network."""
+    templates = [one for one in (grant.put_template, grant.get_template) if one]
+    return any(not request.url.startswith(_HERE) for request in (*templates, *grant.put.values(), *grant.get.values()))
+
+
 class Held:
     """The grants that a job holds at one time. Several come together while it runs; of those that cover a name, the newest counts.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from torpor.clock import SYSTEM
 from torpor.errors import TorporError, UsageError
 from torpor.storage.base import GrantExpired, NotGranted, check_name
-from torpor.storage.grants import Held
+from torpor.storage.grants import Held, is_remote
 from torpor.storage.options import DEFAULT, Counters
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Transfer:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._transports: dict[str, Transport] = {}
+
+    @property
+    def remote(self) -> bool:
+        """Whether this reaches over a network, where many requests at once are more speed."""
+        return is_remote(self.grant)
 
     def renew(self, grant: Grant) -> None:
         """Use a fresh grant, beside what is left of those before; calls that are under way keep theirs."""
