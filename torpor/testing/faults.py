@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from torpor.jobs import Grant
+    from torpor.storage.options import Counters
+    from torpor.storage.transfer import More
 
 T = TypeVar("T")
 Script = str | Mapping[str, str] | Callable[[str, str, int], BaseException | None]
@@ -105,8 +107,16 @@ class TransferWrapper(Transfer):
     """A transfer around a transfer: every call passes through `run`."""
 
     def __init__(self, inner: Transfer) -> None:
-        super().__init__(inner.grant)
         self.inner = inner
+        super().__init__(inner.grant)
+
+    @property
+    def more(self) -> More:
+        return self.inner.more
+
+    @more.setter
+    def more(self, more: More) -> None:
+        self.inner.more = more
 
     def run(self, operation: str, name: str, call: Callable[[], T]) -> T:
         return call()
@@ -127,6 +137,9 @@ class TransferWrapper(Transfer):
     def sync(self, names: Iterable[str]) -> None:
         chosen = [*names]
         self.run("sync", "", lambda: self.inner.sync(chosen))
+
+    def counters(self) -> Counters:
+        return self.inner.counters()
 
     def close(self) -> None:
         self.inner.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -14,11 +14,11 @@ from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
-from torpor.jobs import RestoreJob, RestoreResult
+from torpor.jobs import PACKS_ASKED, Granter, RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
-from torpor.wake.fetcher import UNIT_MAX, Fetcher
+from torpor.wake.fetcher import Fetcher
 from torpor.wake.files import Files, Kept
 from torpor.wake.finish import Finisher
 from torpor.wake.folders import Folders
@@ -39,17 +39,18 @@ if TYPE_CHECKING:
     from torpor.wake.lane import Gpu
 
 
-def run(job: RestoreJob, listen: Listener) -> RestoreResult:
+def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> RestoreResult:
     """Restore `job.snapshot`. Raises `TorporError`; what was written by then is used by the next run of the same job."""
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    transfer = Transfer(job.grant)
+    transfer = Transfer(job.grant, ask)
     spool: IO[bytes] | None = None
     try:
         progress.stage("plan")
         spool, index = fetch_index(job, transfer)
+        transfer.more = _following([pack.name for pack in index.head.packs])
         return _Restore(job, progress, transfer, index).run()
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
@@ -63,6 +64,17 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
         if spool is not None:
             spool.close()
         transfer.close()
+
+
+def _following(packs: list[str]) -> Callable[[str, str], list[str]]:
+    """What to ask for when the grant lacks a pack: it and those after it, since packs are read about in their order."""
+    places = {name: place for place, name in enumerate(packs)}
+
+    def more(verb: str, name: str) -> list[str]:
+        place = places.get(name)
+        return [name] if verb != "get" or place is None else packs[place : place + PACKS_ASKED]
+
+    return more
 
 
 def _id_of(id_key: bytes, data: memoryview) -> bytes:
@@ -117,10 +129,11 @@ class _Restore:
             self._check_space(survey.data_bytes)  # before memory is taken for what can't be written
         if not job.dry_run:
             self._finisher.folders()
-        fit = limits.plan(job.memory, system.cores(), job.workers)
+        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
+        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
         self._lanes = fit.workers
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
-        downloads: Crew[None] = Crew("download", fit.transfers, 2 * fit.transfers, self._stop, lambda: None)
+        downloads: Crew[None] = Crew("download", fit.downloads, 2 * fit.downloads, self._stop, lambda: None)
         try:
             comparer = None
             if existing:
@@ -141,9 +154,8 @@ class _Restore:
             self._check_space(wants.room)
             if job.dry_run:
                 return self._result(wants, comparer, None)
-            buffers = max(3, (fit.arenas * limits.ARENA) // UNIT_MAX)
             files = Files(self._metadata, self._kept, not existing, job.mode == "replace")
-            fetcher = self._fetch(wants, files, crew, downloads, buffers)
+            fetcher = self._fetch(wants, files, crew, downloads, fit.buffers)
         except BaseException as error:
             self._stop.fail(error)
             if self._gpu is not None:
@@ -227,7 +239,7 @@ class _Restore:
 
         id_key = self._job.keys.id_key
         hash_of = partial(_id_of, id_key)
-        self._gpu = gpu_for(self._job, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
+        self._gpu = gpu_for(self._memory, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
 
     def _usable(self) -> None:
         """Code, configuration and every small file are there, and all links."""
