@@ -9,7 +9,6 @@ import pytest
 
 from tests.emulators.b2 import B2
 from torpor.access import Access
-from torpor.storage.b2 import B2Store
 from torpor.storage.base import Store
 from torpor.storage.table import open_store
 from torpor.testing.store_suite import StoreSuite
@@ -28,10 +27,10 @@ class TestB2(StoreSuite):
 
     def make_store(self) -> Store:
         self.b2.the_bucket.files.clear()
-        self.access = Access({"B2_KEY_ID": self.b2.key_id, "B2_APPLICATION_KEY": self.b2.key})
-        store = open_store(f"b2://{self.b2.bucket}/{self.prefix}?realm={self.b2.realm}", self.access)
-        assert isinstance(store, B2Store)
-        return store
+        return self.open_again(f"b2://{self.b2.bucket}/{self.prefix}?realm={self.b2.realm}")
+
+    def open_again(self, url: str) -> Store:
+        return open_store(url, Access({"B2_KEY_ID": self.b2.key_id, "B2_APPLICATION_KEY": self.b2.key}))
 
     def raw_get(self, name: str) -> bytes | None:
         found = self.b2.the_bucket.newest(self.prefix + name)

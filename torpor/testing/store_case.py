@@ -12,9 +12,9 @@ from typing import Any, overload
 
 import pytest
 
-from torpor.access import Access
 from torpor.errors import TorporError
 from torpor.storage.base import Store
+from torpor.storage.table import open_store
 
 SNAPSHOT = "20260801T120000000-0a1b2c3d"
 OTHER = "20260802T120000000-4e5f6071"
@@ -71,15 +71,16 @@ def many_parts(size: int) -> tuple[bytes, list[memoryview]]:
 
 
 class StoreCase:
-    """`access`: what opening the store by its URL takes; `make_store` may set it."""
-
     store: Store
     tmp_path: Path
-    access: Access | None = None
 
     @abstractmethod
     def make_store(self) -> Store:
         """An empty store. `self.tmp_path` is an empty folder."""
+
+    def open_again(self, url: str) -> Store:
+        """The same objects by their URL; a store that needs credentials gives them here."""
+        return open_store(url)
 
     @abstractmethod
     def raw_get(self, name: str) -> bytes | None:
