@@ -62,4 +62,4 @@ class TestWrapped(TestMemory):
 
 
 def test_every_row_has_a_suite() -> None:
-    assert sorted(ROWS) == list(ROWS) == ["file", "memory"]
+    assert sorted(ROWS) == list(ROWS) == ["file", "gs", "memory"]

@@ -25,6 +25,7 @@ class Row(NamedTuple):
 
 ROWS = {
     "file": Row("torpor.storage.local", "LocalStore", "file:///path, or a bare path"),
+    "gs": Row("torpor.storage.gcs", "GcsStore", "gs://bucket/prefix", extra="gcs"),
     "memory": Row("torpor.storage.memory", "MemoryStore", "memory:"),
 }
 
