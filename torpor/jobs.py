@@ -20,7 +20,6 @@ Mode = Literal["new", "merge", "replace"]
 Owners = Literal["numbers", "names", "none"]
 UseGpu = Literal["auto", "off"]
 
-MEMORY_DEFAULT = 512 * 1024 * 1024
 PACKS_ASKED = 128  # packs that a job is given requests for at a time: 4 GiB of them, in some 100 kB of JSON
 
 
@@ -98,7 +97,8 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
 
     `state` is the host's folder for records. `allowed` are packs with their sizes, of the parents and of this rental's own dead
     attempts, that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted
-    whoever wrote them.
+    whoever wrote them. Memory in bytes (0: plan.limits decides); 0 workers: one a core; `rate`: bytes a second that it may send, 0
+    as many as it can.
     """
 
     repository: str
@@ -116,8 +116,9 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     level: int = 0
     compare: bool = False
     rescan: bool = False
-    memory: int = MEMORY_DEFAULT
+    memory: int = 0
     workers: int = 0
+    rate: int = 0
     gpu: UseGpu = "auto"
 
 
@@ -129,6 +130,8 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
+    """Restore `snapshot` at `targets`. Memory, workers and rate as in `SnapshotJob`."""
+
     repository: str
     snapshot: str
     lineage: str
@@ -142,8 +145,9 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     owners: Owners = "numbers"
     setuid: bool = False
     dry_run: bool = False
-    memory: int = MEMORY_DEFAULT
+    memory: int = 0
     workers: int = 0
+    rate: int = 0
     gpu: UseGpu = "auto"
 
 

@@ -83,7 +83,8 @@ class _Engine:
         self._transfer = Transfer(job.grant, ask)
         self._transfer.more = self._next_packs
         self._sent = _Sent()
-        fit = limits.plan(job.memory, system.cores(), job.workers)
+        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
+        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
 
         data_key = secrets.token_bytes(32)
         self._writer = names.writer(job.snapshot, job.attempt)
@@ -122,7 +123,7 @@ class _Engine:
         self._buffers = Pool(fit.workers + 2, CHUNK_MAX, self._stop)
         self._gpu = self._find_gpu()
         self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
-        self._uploads: Crew[None] = Crew("upload", fit.transfers, fit.arenas, self._stop, lambda: None)
+        self._uploads: Crew[None] = Crew("upload", fit.uploads, fit.arenas, self._stop, lambda: None)
 
     def _find_gpu(self) -> Gpu | None:
         """The GPU that may code planes once there are many; the workers' crew grows by its threads then."""
@@ -134,7 +135,7 @@ class _Engine:
         def grow(ways: Sequence[LaneWay], wanted: Callable[[], bool]) -> None:
             self._crew.grow("gpu", [partial(Worker, self._shared, way) for way in ways], wanted)
 
-        self._shared.gpu = Gpu(self._progress, job.memory, job.compare, self._shared.hash, grow)
+        self._shared.gpu = Gpu(self._progress, self._memory, job.compare, self._shared.hash, grow)
         return self._shared.gpu
 
     def _open_record(self) -> Record | None:

@@ -20,7 +20,10 @@ PREFIX_HEADER = "torpor-prefix"
 
 
 class Call(NamedTuple):
-    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret."""
+    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret.
+
+    `look`: of a put, how to read what already has its name, if that is granted too.
+    """
 
     name: str
     method: str
@@ -28,6 +31,7 @@ class Call(NamedTuple):
     headers: dict[str, str]
     expires: float
     digest: str = ""
+    look: Call | None = None
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.name})"
@@ -81,6 +85,15 @@ def join(*grants: Grant) -> Grant:
         get_template=get[0] if get else None,
         expires=min((grant.expires for grant in grants if grant.expires), default=0.0),
     )
+
+
+_HERE = ("file:", "memory:")
+
+
+def is_remote(grant: Grant) -> bool:
+    """Whether its requests go over a network."""
+    templates = [one for one in (grant.put_template, grant.get_template) if one]
+    return any(not request.url.startswith(_HERE) for request in (*templates, *grant.put.values(), *grant.get.values()))
 
 
 class Held:

@@ -18,7 +18,7 @@ from torpor.jobs import PACKS_ASKED, Granter, RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
-from torpor.wake.fetcher import UNIT_MAX, Fetcher
+from torpor.wake.fetcher import Fetcher
 from torpor.wake.files import Files, Kept
 from torpor.wake.finish import Finisher
 from torpor.wake.folders import Folders
@@ -129,10 +129,11 @@ class _Restore:
             self._check_space(survey.data_bytes)  # before memory is taken for what can't be written
         if not job.dry_run:
             self._finisher.folders()
-        fit = limits.plan(job.memory, system.cores(), job.workers)
+        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
+        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
         self._lanes = fit.workers
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
-        downloads: Crew[None] = Crew("download", fit.transfers, 2 * fit.transfers, self._stop, lambda: None)
+        downloads: Crew[None] = Crew("download", fit.downloads, 2 * fit.downloads, self._stop, lambda: None)
         try:
             comparer = None
             if existing:
@@ -153,9 +154,8 @@ class _Restore:
             self._check_space(wants.room)
             if job.dry_run:
                 return self._result(wants, comparer, None)
-            buffers = max(3, (fit.arenas * limits.ARENA) // UNIT_MAX)
             files = Files(self._metadata, self._kept, not existing, job.mode == "replace")
-            fetcher = self._fetch(wants, files, crew, downloads, buffers)
+            fetcher = self._fetch(wants, files, crew, downloads, fit.buffers)
         except BaseException as error:
             self._stop.fail(error)
             if self._gpu is not None:
@@ -239,7 +239,7 @@ class _Restore:
 
         id_key = self._job.keys.id_key
         hash_of = partial(_id_of, id_key)
-        self._gpu = gpu_for(self._job, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
+        self._gpu = gpu_for(self._memory, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
 
     def _usable(self) -> None:
         """Code, configuration and every small file are there, and all links."""
