@@ -5,9 +5,10 @@ A job is given requests for so many packs at a time as it may need soon, each fo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from torpor.errors import HostFailed
+from torpor.errors import HostFailed, StorageUnavailable
 from torpor.format import names
 from torpor.jobs import PACKS_ASKED
 from torpor.storage.base import PACKS
@@ -29,6 +30,7 @@ class ForSnapshot:
         self._writer = names.writer(snapshot, attempt)
         packs = [names.pack(snapshot, attempt, number) for number in range(PACKS_ASKED)]
         self._first = [names.index(snapshot, attempt), *packs]
+        self._given: list[Grant] = []
 
     def first(self) -> Grant:
         return self._grant(self._first)
@@ -39,11 +41,20 @@ class ForSnapshot:
             raise _too_much()
         return self._grant(ask.put)
 
+    def end(self) -> None:
+        """The job is over: take back what the store can take back. What cannot be now ends by itself."""
+        for grant in self._given:
+            with suppress(StorageUnavailable):
+                self._repository.store.end_grant(grant)
+        self._given = []
+
     def _grant(self, wanted: list[str]) -> Grant:
         if len(wanted) > _ASKED_MAX:
             raise _too_much()
         at = self._repository.clock.now() + LIFETIME
-        return self._repository.store.grant_put(self._prefix, at, [PACKS + name for name in wanted])
+        grant = self._repository.store.grant_put(self._prefix, at, [PACKS + name for name in wanted])
+        self._given.append(grant)
+        return grant
 
 
 class ForRestore:

@@ -214,6 +214,10 @@ class Store(ABC):
     def grant_get(self, names: Iterable[str], expires: float) -> Grant:
         """Let a host read these objects of `packs/`, named in full, until `expires`. Other names raise `UsageError`."""
 
+    def end_grant(self, grant: Grant) -> None:
+        """The host is done: take back what can be taken back before the grant ends by itself. Most stores can take back nothing."""
+        return
+
     def clean(self) -> int:
         """Remove what writers that died left behind at least a day ago, never an object; returns how many pieces.
 
