@@ -11,6 +11,7 @@ import msgspec
 
 from torpor.access import Access
 from torpor.errors import UsageError
+from torpor.providers import storage_url
 
 
 class Secret:
@@ -52,7 +53,7 @@ _TRUE = ("1", "true", "yes", "on")
 
 
 def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
-    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE,
+    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER and its own, as in providers.py), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE,
     TORPOR_GPU.
 
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
@@ -60,9 +61,8 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
     env = os.environ if environ is None else environ
     home = Path(env.get("TORPOR_HOME") or Path(env.get("HOME") or "~").expanduser() / ".torpor").absolute()
     url = storage or env.get("TORPOR_STORAGE", "")
-    provider = env.get("STORAGE_PROVIDER", "")
-    if not url and provider not in ("", "local"):
-        raise UsageError(f"STORAGE_PROVIDER={provider} is not known to this version.", remedy="Use local, or give --storage file:///path.")
+    if not url:
+        url = storage_url(env.get("STORAGE_PROVIDER") or "local", env)
     gpu = env.get("TORPOR_GPU") or "auto"
     if gpu not in ("auto", "off"):
         raise UsageError(f"TORPOR_GPU={gpu} means nothing.", remedy="Say auto or off.")

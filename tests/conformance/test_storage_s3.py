@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from tests.emulators.rclone import Rclone
@@ -79,11 +79,12 @@ class TestB2OverS3(S3Suite):
 
 
 class TestRclone(StoreSuite):
-    """A server that nothing is known of; its bucket is a folder."""
+    """A server that nothing is known of. A bucket is a folder; what it read of folders it keeps, so others write through it too."""
 
     server: Rclone
-    folder: Path
+    client: Any
     access: Access
+    opened: Store
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
@@ -91,24 +92,27 @@ class TestRclone(StoreSuite):
         with Rclone(tmp_path_factory.mktemp("rclone")) as server:
             cls.server = server
             cls.access = Access({"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret})
+            cls.opened = open_store(f"s3://bucket?endpoint={server.url}", cls.access)
+            keys = {"aws_access_key_id": server.key, "aws_secret_access_key": server.secret}
+            cls.client = boto3.session.Session().client("s3", endpoint_url=server.url, region_name="us-east-1", **keys)
+            cls.client.create_bucket(Bucket="bucket")
             yield
 
     def make_store(self) -> Store:
-        """A bucket of its own for each test."""
-        self.folder = self.server.folder / f"bucket-{os.urandom(4).hex()}"
-        self.folder.mkdir()
-        return open_store(f"s3://{self.folder.name}?endpoint={self.server.url}", self.access)
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
+            for found in page.get("Contents", ()):
+                self.raw_delete(found["Key"])
+        return self.opened
 
     def open_again(self, url: str) -> Store:
         return open_store(url, self.access)
 
     def raw_get(self, name: str) -> bytes | None:
-        path = self.folder / name
+        path = self.server.folder / "bucket" / name
         return path.read_bytes() if path.is_file() else None
 
     def raw_put(self, name: str, data: bytes) -> None:
-        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / name).write_bytes(data)
+        self.client.put_object(Bucket="bucket", Key=name, Body=data)
 
     def raw_delete(self, name: str) -> None:
-        (self.folder / name).unlink()
+        self.client.delete_object(Bucket="bucket", Key=name)
