@@ -164,7 +164,7 @@ def main() -> None:
         ROWS["mixed"].make(source, given.size * MIB)
         # The key goes by the environment of the server, not by its command line.
         serve = far.command(rclone, "serve", "s3", str(server), "--addr", f"{far.address}:{PORT}", "--vfs-cache-mode", "off", "-q")
-        os.environ["RCLONE_AUTH_KEY"] = f"{KEY},{secret}"
+        os.environ["RCLONE_AUTH_KEY"] = f'"{KEY},{secret}"'  # one item of a list in CSV
         with serving(serve, far.address, PORT, folder / "server.log"):
             place = Place(folder, far, secret)
             ways = measure(place, source, server, given.rounds)

@@ -84,6 +84,7 @@ def test_json_fields(cli: Cli, workspace: Path, tmp_path: Path) -> None:
         "show": cli.json("show", "latest", "--files", "--long"),
         "diff": cli.json("diff", told["snapshot"]["snapshot_id"], "latest"),
         "rm": cli.json("rm", "latest", "--dry-run"),
+        "retain": cli.json("retain", "--dry-run"),
         "prune": cli.json("prune", "--dry-run"),
         "doctor": cli.json("doctor"),
         "bench": cli.json("bench", "--size", "8M", "--folder", tmp_path),

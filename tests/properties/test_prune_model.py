@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.properties.tinyhost import TinyHost
 from torpor.clock import FakeClock, parse_rfc3339
-from torpor.control import catalogue, claims, heads, marks, prune, receipts, repository, snapshots
+from torpor.control import catalogue, claims, heads, marks, needs, prune, receipts, repository, snapshots
 from torpor.control.repository import Repository
 from torpor.errors import ClaimLost, TorporError
 from torpor.events import ignore
@@ -27,7 +27,7 @@ from torpor.format import manifest, names, recovery
 from torpor.format.manifest import Claim, Manifest
 from torpor.jobs import Scope
 from torpor.settings import load
-from torpor.storage.base import PACKS, Missing
+from torpor.storage.base import PACKS
 from torpor.storage.memory import MemoryStore
 from torpor.testing.faults import Crash
 from torpor.testing.stepper import Actor, SteppedStore, Stepper
@@ -259,12 +259,11 @@ def test_the_law_holds_in_any_order(data: st.DataObject) -> None:
     interleave(data)
 
 
-def blind(repo: Repository) -> prune.Needed:
+def blind(repo: Repository) -> needs.Needed:
     """What is needed, as a prune would have it that does not look at claims."""
-    out = prune.Needed()
+    out = needs.Needed()
     for snapshot in catalogue.load_all(repo)[0]:
-        with suppress(Missing):
-            prune._keep(out, snapshot.manifest.index.name, heads.head_of(repo, snapshot.manifest))
+        out.objects.update(needs.named(repo, snapshot))
     return out
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "diff": Row("torpor.cli.diff", "Show what differs between two snapshots."),
     "verify": Row("torpor.cli.verify", "Prove that snapshots can be restored."),
     "rm": Row("torpor.cli.rm", "Remove snapshots."),
+    "retain": Row("torpor.cli.retain", "Remove snapshots that have grown old."),
     "prune": Row("torpor.cli.prune", "Delete what no snapshot needs any more."),
     "keys show": Row("torpor.cli.keys_show", "Print the recovery key."),
     "keys confirm": Row("torpor.cli.keys_confirm", "Type the recovery key in, to show that it was written down."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Literal
 
@@ -194,14 +194,23 @@ def _load(repository: Repository, name: str, snapshot: str) -> Receipt:
 
 def fully_verified(repository: Repository, snapshot: Snapshot) -> bool:
     """Whether a receipt says that the control side read and checked every byte of this very manifest's packs."""
-    for info in repository.store.list(f"{names.RECEIPTS}{snapshot.id}/"):
+    return any(receipt.depth == "full" for receipt in _of(repository, snapshot))
+
+
+def was_read(repository: Repository, snapshot: Snapshot) -> bool:
+    """Whether a receipt says that packs of this very manifest were read back and were right: a sample of them, or all."""
+    return any(receipt.depth in ("sample", "full") for receipt in _of(repository, snapshot))
+
+
+def _of(repository: Repository, snapshot: Snapshot) -> Iterator[Receipt]:
+    """What can be believed of a manifest's receipts, newest first."""
+    for info in reversed(list(repository.store.list(f"{names.RECEIPTS}{snapshot.id}/"))):
         try:
             receipt = _load(repository, info.name, snapshot.id)
         except (Damaged, Malformed, NotFound):
             continue  # it proves nothing
-        if receipt.depth == "full" and receipt.manifest_sha256 == snapshot.sha256:
-            return True
-    return False
+        if receipt.manifest_sha256 == snapshot.sha256:
+            yield receipt
 
 
 def is_fresh(repository: Repository, receipt: Receipt) -> bool:

@@ -12,7 +12,7 @@ from torpor.storage.base import NAME_MAX, is_name
 from torpor.storage.profiles import AWS, PROFILES, SCHEMES, Profile, recognise, region_of
 
 if TYPE_CHECKING:
-    from torpor.settings import Access
+    from torpor.access import Access
 
 _OPTIONS = {
     "endpoint": re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?/?|https?://\[[0-9a-fA-F:.]+\](:\d{1,5})?/?"),

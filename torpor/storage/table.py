@@ -26,6 +26,7 @@ class Row(NamedTuple):
 ROWS = {
     "b2": Row("torpor.storage.b2", "B2Store", "b2://bucket/prefix", extra="b2"),
     "file": Row("torpor.storage.local", "LocalStore", "file:///path, or a bare path"),
+    "gs": Row("torpor.storage.gcs", "GcsStore", "gs://bucket/prefix", extra="gcs"),
     "memory": Row("torpor.storage.memory", "MemoryStore", "memory:"),
     "r2": Row("torpor.storage.s3", "S3Store", "r2://bucket/prefix?endpoint=https://…", extra="s3"),
     "s3": Row("torpor.storage.s3", "S3Store", "s3://bucket/prefix, with ?endpoint=https://… for other services than AWS", extra="s3"),
