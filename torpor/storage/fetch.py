@@ -26,7 +26,7 @@ class Fetch:
         self._start = start
         self._length = length
         self._filled = 0
-        self.out = out if out is not None or length is None else memoryview(bytearray(length))
+        self.out = out
         self.done = False
 
     @property
@@ -72,8 +72,9 @@ class Fetch:
                 raise Again("the store did not tell the size of the object")
         else:
             check_range(self._name, total, self._start, self._length)
-        if self.out is None and total is not None:
-            self.out = memoryview(bytearray(total - self._start))
+        if self.out is None:
+            size = self._length if self._length is not None else (total or 0) - self._start
+            self.out = memoryview(bytearray(size))  # not before: the object may be shorter than what was asked for
         self.add(0)
         return self._start + self._filled - first
 
