@@ -297,7 +297,8 @@ def test_grants_that_ran_out(time: Time) -> None:
         fails({1: Fault(403, {}, expired)}, GrantExpired, time, verb=verb)
         fails({1: Fault(400, {}, b"<Error><Code>ExpiredToken</Code></Error>")}, GrantExpired, time, verb=verb)
         fails({1: Fault(401, {}, b'{"status":401,"code":"expired_auth_token"}')}, GrantExpired, time, verb=verb)
-        fails({1: Fault(403)}, GrantExpired, time, verb=verb, expires=1.0)
+        fails({1: Fault(403)}, GrantExpired, time, verb=verb, expires=100.0)
+        fails({1: Fault(400, {}, b"<Error><Code>AccessDenied</Code></Error>")}, GrantExpired, time, verb=verb, expires=100.0)
         fails({1: Fault(403)}, Refused, time, verb=verb, expires=4e9)
 
 

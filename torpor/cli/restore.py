@@ -24,12 +24,15 @@ PARAMETERS = (
     flag("--setuid", "Restore setuid and setgid bits too."),
     option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
     number("--workers", "Threads that decompress; 0 is one a core."),
+    option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
+    flag("--tune-network", "Set this machine's kernel for long and fast links, as far as it lets itself be; it stays so."),
 )
 
 
 def run(
     session: Session, snapshot: str, target: str | None, merge: bool, replace: bool, map: list[str],  # noqa: A002 - the option's name
-    dry_run: bool, owners: Owners | None, setuid: bool, memory: str | None, workers: int | None,
+    dry_run: bool, owners: Owners | None, setuid: bool, memory: str | None, workers: int | None, limit_rate: str | None,
+    tune_network: bool,
 ) -> int:  # fmt: skip
     """A snapshot of one folder goes to TARGET itself; of several folders, each goes below it by its old path, or where --map says.
 
@@ -46,6 +49,7 @@ def run(
     options = restores.Options(
         mode=mode, owners=owners or "numbers", setuid=setuid, dry_run=dry_run, maps=maps,
         memory=given.size(memory, "--memory") if memory else 0, workers=workers or 0,
+        rate=given.size(limit_rate, "--limit-rate") if limit_rate else 0, tune=tune_network,
     )  # fmt: skip
     repository = session.repository()
     found = catalogue.resolve(repository, snapshot)
@@ -78,9 +82,12 @@ def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
                 f"  wrote {amounts.count(result.written_files, 'file')}, kept {result.kept_files:,} that were there, "
                 f"removed {result.removed:,}"
             )
+    for line in amounts.network(result.traffic, result.tuned):
+        session.detail(f"  {line}")
     session.answer({
         "snapshot_id": result.snapshot, "files": result.files, "directories": result.directories, "links": result.links,
         "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "seconds": result.seconds,
         "usable_seconds": result.usable_seconds, "written_files": result.written_files, "written_bytes": result.written_bytes,
         "kept_files": result.kept_files, "removed": result.removed, "requests": result.requests, "notes": result.notes, "dry_run": dry_run,
+        "traffic": amounts.traffic(result.traffic), "tuned": result.tuned,
     })  # fmt: skip

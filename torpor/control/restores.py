@@ -29,6 +29,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    tune: bool = False
 
 
 def restore_keys(repository: Repository, snapshot: Snapshot) -> tuple[RestoreKeys, list[str]]:
@@ -89,7 +90,7 @@ def restore(
         repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
         keys=keys, targets=targets, state=state, grant=grants.first(),
         mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
-        memory=options.memory, workers=options.workers, rate=options.rate, gpu=repository.settings.gpu,
+        memory=options.memory, workers=options.workers, rate=options.rate, tune=options.tune, gpu=repository.settings.gpu,
     )  # fmt: skip
     result = host.run(job, listen, grants.more)
     if not isinstance(result, RestoreResult):

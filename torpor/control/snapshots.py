@@ -25,7 +25,7 @@ _ATTEMPTS = 1000  # dead attempts that a host may want to go on from
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to take a snapshot. `compare`: decode and compare everything that is encoded. Memory, workers and rate as in `SnapshotJob`."""
+    """How to take a snapshot. `compare`: decode and compare everything that is encoded. `memory` to `tune` as in `SnapshotJob`."""
 
     name: str = ""
     machine: str = ""
@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    tune: bool = False
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             grant=grants.first(),
             allowed=base.allowed, verified=base.verified, continues=base.continues,
             codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
-            memory=options.memory, workers=options.workers, rate=options.rate, gpu=repository.settings.gpu,
+            memory=options.memory, workers=options.workers, rate=options.rate, tune=options.tune, gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
             result = host.run(job, listen, grants.more)

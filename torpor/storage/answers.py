@@ -99,7 +99,8 @@ def failure(status: int, body: bytes, asked: str, call: Call, place: str, now: f
     code = code_of(body)
     verb = "read" if call.method in ("GET", "HEAD") else "write"
     said = f"{place} answered {status}{f' {code}' if code else ''}"
-    if code in _EXPIRED or b"equest has expired" in body or (status in (401, 403) and call.expires and now >= call.expires - NEAR):
+    over = status in (400, 401, 403) and code not in _AGAIN and 0 < call.expires - NEAR <= now
+    if code in _EXPIRED or b"equest has expired" in body or over:
         return GrantExpired(
             f"The grant to {verb} {call.name} has run out ({said}).", remedy="The control side renews a running job's grant by itself."
         )

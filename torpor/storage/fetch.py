@@ -51,7 +51,9 @@ class Fetch:
         return {"Range": f"bytes={self._first}-{last}"}
 
     def begin(self, status: int, headers: Mapping[str, str], left: int | None) -> int:
-        """`status`: 200, 206 or 416. `left`: the length of the answer's body. `Damaged` if the object is too short."""
+        """`status`: 200, 206 or 416. `left`: the length of the answer's body. `Damaged` if the object is too short, `Again` if the answer
+        makes no sense. (`rclone serve s3` says 200 where it means 206.)
+        """
         span = content_range(headers.get("Content-Range", ""))
         if status == 416:
             if self._start or self._length:
@@ -59,9 +61,9 @@ class Fetch:
                 raise self._too_short(size)
             self.done = True  # no bytes of an empty object
             return 0
-        if status == 200:
+        if status == 200 and span is None:
             first, total = 0, left
-        elif span is None or span.first != self._first:
+        elif span is None or span.first != self._first or left not in (None, span.last + 1 - span.first):
             raise Again("the store answered another range than was asked for")
         else:
             first, total = span.first, span.total

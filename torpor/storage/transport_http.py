@@ -61,9 +61,10 @@ class HttpTransport:
         size = sum(len(view) for view in views)
         headers = {**_AGENT, **call.headers, "Content-Length": str(size)}
         md5 = b""
-        if call.digest == "md5":
+        if call.digest:
             md5, text = _md5(views)
-            headers["Content-MD5"] = text
+            if call.digest == "md5":
+                headers["Content-MD5"] = text
         maybe = False  # whether a try before may have taken effect
 
         def put_once() -> PutInfo:
@@ -133,16 +134,18 @@ class HttpTransport:
     def _receive(self, answer: Answer, fetch: Fetch, pass_over: int, tries: Tries) -> None:
         aside = memoryview(bytearray(min(pass_over, PIECE)))
         while pass_over or not fetch.done:
-            out = aside[:pass_over] if pass_over else fetch.space[:PIECE]
-            count = answer.read_into(out)
-            if count == 0:
+            try:
+                count = answer.read_into(aside[:pass_over] if pass_over else fetch.space[:PIECE])
+            finally:
+                if not pass_over:
+                    fetch.add(answer.got)
+                self._tally.add(received=answer.got)
+                self._pace.moved(answer.got)
+            if not count:
                 raise Again("the store ended its answer too early")
-            self._tally.add(received=count)
-            self._pace.moved(count)
             if pass_over:
                 pass_over -= count
             else:
-                fetch.add(count)
                 tries.progress()
             self._rate.take(count)
 
@@ -190,16 +193,22 @@ class HttpTransport:
         again = False
         while True:
             try:
-                with self._pace.turn():
-                    self._tally.add(requests=1, retries=int(again))
-                    return once()
+                return self._once(once, again)
             except Again as failure:
-                if failure.busy:
-                    self._pace.busy()
                 tries.wait(failure)
             if self._closed.is_set():
                 raise StorageUnavailable(f"The transfer of {call.name} was called off.", safe="What is in storage already is as it was.")
             again = True
+
+    def _once(self, once: Callable[[], T], again: bool) -> T:
+        with self._pace.turn():
+            self._tally.add(requests=1, retries=int(again))
+            try:
+                return once()
+            except Again as failure:
+                if failure.busy:
+                    self._pace.busy()
+                raise
 
     def _tries(self, call: Call) -> Tries:
         verb = "Reading" if call.method == "GET" else "Writing"

@@ -67,41 +67,45 @@ class Answer:
         self._place = place
         self._connection = connection
         self._response = response
-        self._whole = False
+        self._whole = False  # nothing of the body is left
+        self.got = 0
+        # One read of the socket at a time: what came before a break counts.
+        self._read = response.readinto if response.chunked else response.fp.readinto1
 
     def header(self, name: str) -> str:
-        """Empty if there is none."""
-        return self._response.headers.get(name, "")
+        """Empty if there is none; of several of one name all, as one list."""
+        return ", ".join(self._response.headers.get_all(name, ()))
 
     def read_into(self, out: memoryview) -> int:
-        """What one read of the socket brings, at most `len(out)` bytes; 0 at the end of the body. `Again` if it broke."""
+        """Fill `out`, or what of it the body still has; the count is in `got` too, also when it ends with an error. `Again` if it broke."""
+        self.got = 0
         if self.left is not None:
             out = out[: self.left]
-        if not out or self._whole:
-            return 0
+        size = len(out)
         try:
-            count = self._read(out)
+            while self.got < size and not self._whole:
+                count = self._read(out[self.got :])
+                self.got += count
+                if not count:
+                    self._whole = True
         except Exception as error:
             raise self._wire.lost(error, self._place, "answering", sent=self.sent) from error
-        if count == 0:
+        finally:
             if self.left is not None:
-                raise Again(f"{self._place} ended its answer too early", sent=self.sent)
-            self._whole = True
-        elif self.left is not None:
-            self.left -= count
-        return count
-
-    def _read(self, out: memoryview) -> int:
-        if self._response.chunked or self._response.fp is None:
-            return self._response.readinto(out)
-        return self._response.fp.readinto1(out)  # what came before a break is counted
+                self.left -= self.got
+        if self._whole and self.left:
+            raise Again(f"{self._place} ended its answer too early", sent=self.sent)
+        return self.got
 
     def text(self) -> bytes:
         """The body of an answer meant for people, or the beginning of it; what cannot be read is left out."""
         found, space = b"", memoryview(bytearray(8192))
         with suppress(Again):
-            while len(found) < TEXT and (count := self.read_into(space)):
-                found += space[:count]
+            while len(found) < TEXT and not self._whole:
+                self.read_into(space)
+                found += space[: self.got]
+                if self.left == 0:
+                    break
         return found
 
     def end(self) -> None:

@@ -14,8 +14,9 @@ from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
-from torpor.jobs import PACKS_ASKED, Granter, RestoreJob, RestoreResult
+from torpor.jobs import PACKS_ASKED, Granter, RestoreJob, RestoreResult, Traffic
 from torpor.plan import fetch, limits
+from torpor.storage.options import Options
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
 from torpor.wake.fetcher import Fetcher
@@ -45,7 +46,7 @@ def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> Restor
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    transfer = Transfer(job.grant, ask)
+    transfer = Transfer(job.grant, ask, options=Options(rate=job.rate))
     spool: IO[bytes] | None = None
     try:
         progress.stage("plan")
@@ -77,6 +78,12 @@ def _following(packs: list[str]) -> Callable[[str, str], list[str]]:
     return more
 
 
+def _tune() -> dict[str, str]:
+    from torpor.workspace.tuning import tune
+
+    return {**tune().outcomes}
+
+
 def _id_of(id_key: bytes, data: memoryview) -> bytes:
     return blake3(data, key=id_key).digest()
 
@@ -90,6 +97,7 @@ class _Restore:
         self._job = job
         self._progress = progress
         self._transfer = transfer
+        self._tuned = _tune() if job.tune else {}
         self._index = index
         self._targets = {target.root: os.path.abspath(target.path) for target in job.targets}
         self._state = State(job.state)
@@ -295,4 +303,5 @@ class _Restore:
             kept_files=comparer.kept_files if comparer else 0, removed=removed,
             requests=fetcher.requests if fetcher else 0, usable_seconds=round(self._usable_at, 3),
             seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes(),
+            traffic=Traffic(*self._transfer.counters()), tuned=self._tuned,
         )  # fmt: skip
