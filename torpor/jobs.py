@@ -27,12 +27,13 @@ class Request(msgspec.Struct, frozen=True):
     """One storage request. `url` may be `file:///…`; headers may hold a signature, so it is never logged.
 
     `digest`: what the store checks a body against. "md5": the host adds `Content-MD5`, and the answer's `ETag` is that MD5.
+    "md5-after": nothing is added, as it would have to be signed; the answer tells the MD5 of what was stored.
     """
 
     method: str
     url: str
     headers: dict[str, str] = {}
-    digest: Literal["", "md5"] = ""
+    digest: Literal["", "md5", "md5-after"] = ""
 
     def __repr__(self) -> str:
         return f"Request({self.method} …)"
