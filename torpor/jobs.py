@@ -40,7 +40,8 @@ class Request(msgspec.Struct, frozen=True):
 class Grant(msgspec.Struct, frozen=True):
     """What a host may do for one job. `put` and `get` map object names to requests; a template covers all names of its kind.
 
-    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never.
+    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never. `fallback` is the
+    grant for a copy of the same objects, read where this one's store fails; it can have one itself.
     """
 
     put: dict[str, Request] = {}
@@ -48,6 +49,7 @@ class Grant(msgspec.Struct, frozen=True):
     put_template: Request | None = None
     get_template: Request | None = None
     expires: float = 0.0
+    fallback: Grant | None = None
 
 
 class HostKeys(msgspec.Struct, frozen=True):
@@ -116,6 +118,10 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
+    """Bring `snapshot` back. `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host
+    that keeps what is read, in at most `cache_bytes`; empty for none.
+    """
+
     repository: str
     snapshot: str
     lineage: str
@@ -132,6 +138,9 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     memory: int = MEMORY_DEFAULT
     workers: int = 0
     gpu: UseGpu = "auto"
+    places: list[str] = []
+    cache: bytes = b""
+    cache_bytes: int = 0
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
@@ -197,7 +206,9 @@ class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
 
 
 class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
-    """`fetched_bytes`: read from storage; `written_files`: files whose content was written; `removed`: deleted by `replace`."""
+    """`fetched_bytes`: read from storage; `cached_bytes`: read from the host's cache instead; `written_files`: files whose content was
+    written; `removed`: deleted by `replace`.
+    """
 
     snapshot: str
     files: int
@@ -214,6 +225,7 @@ class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
     seconds: float
     stages: dict[str, float]
     notes: list[str] = []
+    cached_bytes: int = 0
 
 
 class CheckResult(msgspec.Struct, kw_only=True, tag="check"):

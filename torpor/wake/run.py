@@ -16,6 +16,7 @@ from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
 from torpor.jobs import RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
+from torpor.storage.sources import Sources
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
 from torpor.wake.fetcher import UNIT_MAX, Fetcher
@@ -45,12 +46,13 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    transfer = Transfer(job.grant)
+    sources = _sources(job, Transfer(job.grant), progress)
     spool: IO[bytes] | None = None
     try:
         progress.stage("plan")
-        spool, index = fetch_index(job, transfer)
-        return _Restore(job, progress, transfer, index).run()
+        spool, index = fetch_index(job, sources)
+        sources.know({pack.name: pack.blake3.hex() for pack in index.head.packs})
+        return _Restore(job, progress, sources, index).run()
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
             "The restore was interrupted.",
@@ -62,7 +64,23 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
     finally:
         if spool is not None:
             spool.close()
-        transfer.close()
+        sources.close()
+
+
+def _sources(job: RestoreJob, first: Transfer, progress: Progress) -> Sources:
+    """The store, the copies that the grant has for when it fails, and the cache."""
+    places, grant = [first], job.grant.fallback
+    while grant is not None:
+        places.append(Transfer(grant))
+        grant = grant.fallback
+    cache = None
+    if job.cache:
+        from torpor.storage.cache import Cache
+
+        cache = Cache(job.cache, job.cache_bytes)
+    sources = Sources(places, cache, job.places, lambda text: progress.note(text, "warning"))
+    sources.know({job.index.name: job.index.sha256})
+    return sources
 
 
 def _id_of(id_key: bytes, data: memoryview) -> bytes:
@@ -74,10 +92,10 @@ def _download(fetcher: Fetcher, unit: fetch.Unit, _: None) -> None:
 
 
 class _Restore:
-    def __init__(self, job: RestoreJob, progress: Progress, transfer: Transfer, index: IndexFile) -> None:
+    def __init__(self, job: RestoreJob, progress: Progress, sources: Sources, index: IndexFile) -> None:
         self._job = job
         self._progress = progress
-        self._transfer = transfer
+        self._sources = sources
         self._index = index
         self._targets = {target.root: os.path.abspath(target.path) for target in job.targets}
         self._state = State(job.state)
@@ -183,7 +201,7 @@ class _Restore:
             survey,
             wants,
             wanted,
-            self._transfer,
+            self._sources,
             files,
             self._metadata,
             self._kept,
@@ -282,5 +300,6 @@ class _Restore:
             fetched_bytes=fetcher.fetched if fetcher else 0, written_files=wants.files, written_bytes=wants.bytes,
             kept_files=comparer.kept_files if comparer else 0, removed=removed,
             requests=fetcher.requests if fetcher else 0, usable_seconds=round(self._usable_at, 3),
-            seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes(),
+            seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes() + self._sources.notes(),
+            cached_bytes=self._sources.cached,
         )  # fmt: skip
