@@ -37,7 +37,7 @@ from torpor.format.chunks import ChunkList
 from torpor.format.entries import Bundled, Chunked, EntryBlock
 from torpor.format.manifest import IndexRef
 from torpor.format.version import NONE
-from torpor.jobs import Job, ProbeJob, ProbeResult, Result, Scope, SnapshotJob, SnapshotResult
+from torpor.jobs import Granter, Job, ProbeJob, ProbeResult, Result, Scope, SnapshotJob, SnapshotResult
 from torpor.remote.host import InProcess
 from torpor.settings import load
 from torpor.storage.local import LocalStore
@@ -50,8 +50,8 @@ MTIME = 1_600_000_000 * SECOND + 123_456_789
 class Plain(InProcess):
     """The engine, leaving out of its report what only this computer has."""
 
-    def run(self, job: Job, listen: Listener) -> Result:
-        result = super().run(job, listen)
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
+        result = super().run(job, listen, ask)
         if isinstance(result, SnapshotResult):
             result.versions = {"torpor": __version__}
         return result
@@ -63,7 +63,7 @@ class ByHand:
     def __init__(self) -> None:
         self.contents: dict[bytes, bytes] = {}
 
-    def run(self, job: Job, listen: Listener) -> Result:
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         if isinstance(job, ProbeJob):
             return ProbeResult(rental="1" * 32)
         if not isinstance(job, SnapshotJob):

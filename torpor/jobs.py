@@ -6,6 +6,7 @@ A job is one JSON object, its result another; paths and keys are bytes (base64 i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -19,7 +20,7 @@ Mode = Literal["new", "merge", "replace"]
 Owners = Literal["numbers", "names", "none"]
 UseGpu = Literal["auto", "off"]
 
-MEMORY_DEFAULT = 512 * 1024 * 1024
+PACKS_ASKED = 128  # packs that a job is given requests for at a time: 4 GiB of them, in some 100 kB of JSON
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -50,6 +51,17 @@ class Grant(msgspec.Struct, frozen=True):
     get_template: Request | None = None
     expires: float = 0.0
     fallback: Grant | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a running job asks the control side for: requests for these objects (names below `packs/`), because its grant lacks them
+    or is about to run out. It gets a `Grant` that covers what of it is its to have."""
+
+    put: list[str] = []
+    get: list[str] = []
+
+
+Granter = Callable[[Ask], Grant]
 
 
 class HostKeys(msgspec.Struct, frozen=True):
@@ -87,7 +99,8 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
 
     `state` is the host's folder for records. `allowed` are packs with their sizes, of the parents and of this rental's own dead
     attempts, that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted
-    whoever wrote them.
+    whoever wrote them. Memory in bytes (0: plan.limits decides); 0 workers: one a core; `rate`: bytes a second that it may send, 0
+    as many as it can.
     """
 
     repository: str
@@ -105,8 +118,9 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     level: int = 0
     compare: bool = False
     rescan: bool = False
-    memory: int = MEMORY_DEFAULT
+    memory: int = 0
     workers: int = 0
+    rate: int = 0
     gpu: UseGpu = "auto"
 
 
@@ -118,8 +132,10 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
-    """Bring `snapshot` back. `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host
-    that keeps what is read, in at most `cache_bytes`; empty for none.
+    """Restore `snapshot` at `targets`. Memory, workers and rate as in `SnapshotJob`.
+
+    `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host that keeps what is read, in
+    at most `cache_bytes`; empty for none.
     """
 
     repository: str
@@ -135,8 +151,9 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     owners: Owners = "numbers"
     setuid: bool = False
     dry_run: bool = False
-    memory: int = MEMORY_DEFAULT
+    memory: int = 0
     workers: int = 0
+    rate: int = 0
     gpu: UseGpu = "auto"
     places: list[str] = []
     cache: bytes = b""

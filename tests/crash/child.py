@@ -21,7 +21,7 @@ import torpor.hibernate.run
 import torpor.wake.batch
 import torpor.wake.run
 from tests.engine.lab import Lab
-from torpor.jobs import Grant
+from torpor.jobs import Grant, Granter
 from torpor.remote import serve
 from torpor.storage.local import LocalStore
 from torpor.storage.transfer import Transfer
@@ -58,8 +58,8 @@ def count(point: CrashPoint, owner: type, method: str) -> None:
 def arm(point: CrashPoint) -> None:
     """Let what a host does count as operations."""
 
-    def transfer(grant: Grant) -> Transfer:
-        return CrashTransfer(Transfer(grant), point=point)
+    def transfer(grant: Grant, ask: Granter | None) -> Transfer:
+        return CrashTransfer(Transfer(grant, ask), point=point)
 
     setattr(torpor.hibernate.run, "Transfer", transfer)  # noqa: B010 - mypy knows that it is a class
     setattr(torpor.wake.run, "Transfer", transfer)  # noqa: B010

@@ -135,7 +135,7 @@ def _create(folder: Path, at: int, *, after: bool) -> tuple[MemoryStore, CrashSt
     store = MemoryStore()
     crashing = CrashStore(store, at, after=after)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torpor.control.repository.open_store", lambda url: crashing)
+        patch.setattr("torpor.control.repository.open_store", lambda url, access: crashing)
         with pytest.raises(Crash) if at else nullcontext():
             open_repository(load({"TORPOR_HOME": str(folder / "home")}, store.url), create=True)
     return store, crashing

@@ -139,8 +139,8 @@ def test_the_hosts_clock_decides_nothing(tmp_path: Path, ahead: float) -> None:
     true = there.lab.host
 
     class Wrong:
-        def run(self, job: Any, listen: Any) -> Any:
-            result = true.run(job, listen)
+        def run(self, job: Any, listen: Any, ask: Any = None) -> Any:
+            result = true.run(job, listen, ask)
             if isinstance(result, CheckResult):
                 result.time += ahead
             return result
@@ -311,7 +311,7 @@ def test_a_host_that_answers_for_another_snapshot(tmp_path: Path) -> None:
     answer.snapshot = "20270101T000000000-00000000"
 
     class Other:
-        def run(self, job: Any, listen: Any) -> Any:
+        def run(self, job: Any, listen: Any, ask: Any = None) -> Any:
             return answer
 
     there.lab.host = Other()

@@ -130,7 +130,7 @@ def test_a_memory_that_no_host_has_is_refused(answer: dict[str, Any], tmp_path: 
     before = {info.name for info in there.repository.store.list()}
 
     class Host:
-        def run(self, job: Any, listen: Any) -> Any:
+        def run(self, job: Any, listen: Any, ask: Any = None) -> Any:
             return ProbeResult(rental="1" * 32, **answer)
 
     with pytest.raises(HostFailed):
@@ -147,7 +147,7 @@ def test_another_workspaces_lineage_is_not_given_away(ticket: bytes, tmp_path: P
     jobs: list[SnapshotJob] = []
 
     class Host:
-        def run(self, job: Any, listen: Any) -> Any:
+        def run(self, job: Any, listen: Any, ask: Any = None) -> Any:
             if isinstance(job, SnapshotJob):
                 jobs.append(job)
                 raise HostFailed("enough")

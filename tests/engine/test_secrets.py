@@ -68,7 +68,7 @@ class Recording:
         self.jobs: list[Job] = []
         self.said: list[str] = []
 
-    def run(self, job: Job, listen: Any) -> Result:
+    def run(self, job: Job, listen: Any, ask: Any = None) -> Result:
         self.jobs.append(job)
 
         def hear(event: Event) -> None:
@@ -76,7 +76,7 @@ class Recording:
             self.said += [repr(event), msgspec.json.encode(event).decode()]
             listen(event)
 
-        result = self.inner.run(job, hear)
+        result = self.inner.run(job, hear, ask)
         self.said += [repr(result), encode(result).decode()]
         return result
 

@@ -20,7 +20,7 @@ from torpor.events import Listener
 from torpor.format import crypto, envelope, names
 from torpor.format.chunks import ChunkList
 from torpor.hibernate.tools import Shared
-from torpor.jobs import Job, Result
+from torpor.jobs import Granter, Job, Result
 from torpor.remote.host import InProcess
 from torpor.settings import load
 from torpor.storage.memory import MemoryStore, Object
@@ -35,9 +35,9 @@ class Lying(InProcess):
     def __init__(self, lie: Callable[[], object]) -> None:
         self.lie = lie
 
-    def run(self, job: Job, listen: Listener) -> Result:
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         with self.lie():  # type: ignore[attr-defined]
-            return super().run(job, listen)
+            return super().run(job, listen, ask)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torpor.format import pack as packs
 from torpor.format.chunks import ChunkList
 from torpor.format.manifest import IndexRef
 from torpor.format.version import NONE
-from torpor.jobs import CheckJob, Job, ProbeJob, ProbeResult, RestoreJob, Result, SnapshotJob, SnapshotResult
+from torpor.jobs import CheckJob, Granter, Job, ProbeJob, ProbeResult, RestoreJob, Result, SnapshotJob, SnapshotResult
 from torpor.storage.base import PACKS, Store
 
 KEEP = 3  # packs of before that a snapshot goes on naming
@@ -45,7 +45,7 @@ class TinyHost:
     journals: dict[str, tuple[str, bytes, list[Stored]]] = field(default_factory=dict)  # snapshot → writer, sealed key, packs
     count: int = 0
 
-    def run(self, job: Job, listen: Listener) -> Result:
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         if isinstance(job, ProbeJob):
             dead = sorted(snapshot for snapshot, (_, _, put) in self.journals.items() if put)
             return ProbeResult(rental=self.rental, lineage=self.lineage, ticket=self.ticket, snapshot=self.snapshot, continues=dead)

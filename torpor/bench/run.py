@@ -19,7 +19,6 @@ from torpor.bench.rows import Row, digits
 from torpor.clock import SYSTEM
 from torpor.control.doctor import check_store
 from torpor.errors import Interrupted, NoSpace, NotFound, StorageUnavailable
-from torpor.jobs import MEMORY_DEFAULT
 from torpor.plan import limits
 from torpor.storage.base import Store
 from torpor.workspace import system
@@ -65,7 +64,7 @@ def run(folder: str, size: int, store: Store | None, say: Say) -> Result:
     """
     began = time.monotonic()
     system.no_math_threads()
-    threads = limits.plan(MEMORY_DEFAULT, system.cores()).workers
+    threads = limits.plan(limits.DEFAULT, system.cores()).workers
     with _scratch(folder, 4 * size) as scratch:
         rows, advice = _measure(scratch, size, threads, store, say)
     return Result(

@@ -36,7 +36,6 @@ def run(
     A folder that holds other files is refused without --merge or --replace. A restore that was interrupted goes on when it is run again.
     """
     from torpor.control import catalogue, places, restores
-    from torpor.jobs import MEMORY_DEFAULT
 
     if merge and replace:
         raise UsageError("--merge and --replace exclude each other.")
@@ -46,7 +45,7 @@ def run(
         raise UsageError("No target was given.", remedy="Name a folder, or map folders one by one with --map OLD=NEW.")
     options = restores.Options(
         mode=mode, owners=owners or "numbers", setuid=setuid, dry_run=dry_run, maps=maps,
-        memory=given.size(memory, "--memory") if memory else MEMORY_DEFAULT, workers=workers or 0,
+        memory=given.size(memory, "--memory") if memory else 0, workers=workers or 0,
     )  # fmt: skip
     repository = session.repository()
     found = catalogue.resolve(repository, snapshot)

@@ -55,12 +55,11 @@ def run(
         return preview(session, place, scope, rescan)
 
     from torpor.control.snapshots import Options, take
-    from torpor.jobs import MEMORY_DEFAULT
 
     repository = _repository(session, encryption)
     options = Options(
         name=name or "", machine=place.address, labels=labels, codec=codec or "auto", level=level or 0, compare=compare, rescan=rescan,
-        memory=size or MEMORY_DEFAULT, workers=workers or 0,
+        memory=size or 0, workers=workers or 0,
     )  # fmt: skip
     with session.listener() as listen:
         taken = take(repository, place.host, scope, place.state, options, listen)

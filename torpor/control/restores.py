@@ -9,15 +9,13 @@ import msgspec
 from torpor.control import catalogue, heads
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
+from torpor.control.granting import ForRestore
 from torpor.control.repository import Repository
 from torpor.errors import HostFailed, Malformed, UsageError
 from torpor.events import Listener
 from torpor.format import crypto, meta, names
-from torpor.jobs import MEMORY_DEFAULT, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
+from torpor.jobs import Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
 from torpor.remote.host import Host
-from torpor.storage.base import PACKS
-
-GRANT_LIFETIME = 6 * 3600.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +26,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     setuid: bool = False
     dry_run: bool = False
     maps: dict[bytes, bytes] = msgspec.field(default_factory=dict)
-    memory: int = MEMORY_DEFAULT
+    memory: int = 0
     workers: int = 0
+    rate: int = 0
 
 
 def restore_keys(repository: Repository, snapshot: Snapshot) -> tuple[RestoreKeys, list[str]]:
@@ -85,14 +84,14 @@ def restore(
     ref = snapshot.manifest.index
     keys, packs = restore_keys(repository, snapshot)
     targets = plan_targets(roots_of(repository, snapshot), target, options.maps)
-    wanted = [PACKS + name for name in packs] + [PACKS + ref.name]
+    grants = ForRestore(repository, [ref.name, *packs])
     job = RestoreJob(
         repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
-        keys=keys, targets=targets, state=state, grant=repository.store.grant_get(wanted, repository.clock.now() + GRANT_LIFETIME),
+        keys=keys, targets=targets, state=state, grant=grants.first(),
         mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
-        memory=options.memory, workers=options.workers, gpu=repository.settings.gpu,
+        memory=options.memory, workers=options.workers, rate=options.rate, gpu=repository.settings.gpu,
     )  # fmt: skip
-    result = host.run(job, listen)
+    result = host.run(job, listen, grants.more)
     if not isinstance(result, RestoreResult):
         raise HostFailed("The host answered another job than it was given.")
     return result

@@ -11,21 +11,21 @@ import msgspec
 from torpor.control import catalogue, claims, distrust, heads, marks, receipts
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import Commit
+from torpor.control.granting import ForSnapshot
 from torpor.control.repository import Repository
 from torpor.errors import Damaged, HostFailed, Malformed, NotFound
 from torpor.events import Listener
 from torpor.format import crypto, names
 from torpor.format.manifest import Private
-from torpor.jobs import MEMORY_DEFAULT, Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
+from torpor.jobs import Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
 from torpor.remote.host import Host
 from torpor.storage.base import PACKS
 
-GRANT_LIFETIME = 6 * 3600.0
 _ATTEMPTS = 1000  # dead attempts that a host may want to go on from
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to take a snapshot. `compare`: decode and compare everything that is encoded. Memory in bytes; 0 workers: one a core."""
+    """How to take a snapshot. `compare`: decode and compare everything that is encoded. Memory, workers and rate as in `SnapshotJob`."""
 
     name: str = ""
     machine: str = ""
@@ -34,8 +34,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     level: int = 0
     compare: bool = False
     rescan: bool = False
-    memory: int = MEMORY_DEFAULT
+    memory: int = 0
     workers: int = 0
+    rate: int = 0
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -75,6 +76,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     base = _base(repository, lineage, probe)
     claim = claims.new(repository, snapshot, lineage, [heads.parent_of(p.manifest) for p in base.parents], base.continues)
     claims.write(repository, claim)
+    grants = ForSnapshot(repository, snapshot, attempt)
     try:
         base.parents = _still_there(repository, base.parents)
         _allow(repository, base)
@@ -82,13 +84,13 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             repository=repository.id, snapshot=snapshot, attempt=attempt, lineage=lineage,
             keys=HostKeys(crypto.id_key(keys.private.root, lineage), repository.box_public),
             scope=scope, state=state,
-            grant=repository.store.grant_put(f"{PACKS}{snapshot}/", repository.clock.now() + GRANT_LIFETIME),
+            grant=grants.first(),
             allowed=base.allowed, verified=base.verified, continues=base.continues,
             codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
-            memory=options.memory, workers=options.workers, gpu=repository.settings.gpu,
+            memory=options.memory, workers=options.workers, rate=options.rate, gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
-            result = host.run(job, listen)
+            result = host.run(job, listen, grants.more)
             if not isinstance(result, SnapshotResult):
                 raise HostFailed("The host answered another job than it was given.")
             newest = base.parents[-1] if base.parents else None

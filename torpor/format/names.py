@@ -56,6 +56,11 @@ def pack(snapshot: str, attempt: str, n: int) -> str:
     return f"{snapshot}/{attempt}-{n}"
 
 
+def pack_number(name: str) -> int | None:
+    """Which pack of its attempt it is, from 0; None for the name of anything else."""
+    return int(name[name.rindex("-") + 1 :]) if is_pack(name) else None
+
+
 def index(snapshot: str, attempt: str) -> str:
     return f"{snapshot}/index-{attempt}"
 

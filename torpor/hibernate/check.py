@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from array import array
+from contextlib import closing
 
 from blake3 import blake3
 
@@ -72,13 +73,14 @@ class _Check:
         return any(fnmatch.fnmatch(text, pattern) or fnmatch.fnmatch(os.path.basename(text), pattern) for pattern in self._job.ignore)
 
     def run(self) -> None:
-        for found in walk(self._job.scope, self._report):
-            self._gone_until(found.key)
-            if self._next is None or self._next.key != found.key:
-                self._add(found.path, "new")
-                continue
-            self._compare(found, self._next)
-            self._next = next(self._rows, None)
+        with closing(walk(self._job.scope, self._report)) as there:
+            for found in there:
+                self._gone_until(found.key)
+                if self._next is None or self._next.key != found.key:
+                    self._add(found.path, "new")
+                    continue
+                self._compare(found, self._next)
+                self._next = next(self._rows, None)
         self._gone_until(b"\xff")
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:

@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from torpor.codecs.choose import Chooser
@@ -60,25 +61,26 @@ class Collector:
         self._shared.progress.stage("read")
         self._shared.progress.stage("compress")
         parents: list[int] = []
-        walk, batch, spent = runs(self._scope, self._shared.report), 0, 0.0
-        while True:
-            began = time.perf_counter()
-            part = next(walk, None)  # only this is scanning: the rest reads, and waits for workers
-            spent += time.perf_counter() - began
-            if part is None:
-                break
-            if isinstance(part, Run):
-                self._run(part, parents[part.folder.depth - 1])
-                batch += len(part.names)
-            else:
-                del parents[part.depth :]
-                number = self._entry(part, parents[-1] if parents else NONE)
-                if stat.S_ISDIR(part.stat.st_mode):
-                    parents.append(number)
-                batch += 1
-            if batch >= 256:
-                stage.add(batch, spent)
-                batch, spent = 0, 0.0
+        batch, spent = 0, 0.0
+        with closing(runs(self._scope, self._shared.report)) as walk:
+            while True:
+                began = time.perf_counter()
+                part = next(walk, None)  # only this is scanning: the rest reads, and waits for workers
+                spent += time.perf_counter() - began
+                if part is None:
+                    break
+                if isinstance(part, Run):
+                    self._run(part, parents[part.folder.depth - 1])
+                    batch += len(part.names)
+                else:
+                    del parents[part.depth :]
+                    number = self._entry(part, parents[-1] if parents else NONE)
+                    if stat.S_ISDIR(part.stat.st_mode):
+                        parents.append(number)
+                    batch += 1
+                if batch >= 256:
+                    stage.add(batch, spent)
+                    batch, spent = 0, 0.0
         stage.add(batch, spent)
         self._shared.progress.end("scan")
         self._bundler.flush()

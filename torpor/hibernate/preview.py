@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import closing
 
 from torpor.events import Listener, Progress
 from torpor.format import entries
@@ -56,16 +57,17 @@ class _Preview:
         result = self._result
         began = time.monotonic()
         stage = self._progress.stage("scan", "files")
-        for found in walk(self._job.scope, self._report):
-            stage.add(1)
-            old = self._match(found.key)
-            mode = found.stat.st_mode
-            if stat.S_ISDIR(mode):
-                result.directories += 1
-            elif stat.S_ISREG(mode) and not self._is_linked(found):
-                self._file(found, old)
-            else:
-                result.links += 1
+        with closing(walk(self._job.scope, self._report)) as there:
+            for found in there:
+                stage.add(1)
+                old = self._match(found.key)
+                mode = found.stat.st_mode
+                if stat.S_ISDIR(mode):
+                    result.directories += 1
+                elif stat.S_ISREG(mode) and not self._is_linked(found):
+                    self._file(found, old)
+                else:
+                    result.links += 1
         while self._next is not None:
             self._skip()
         self._progress.end("scan")

@@ -25,7 +25,7 @@ from torpor.hibernate.collect import Collector
 from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
 from torpor.hibernate.packer import OpenPack, Packer, PackList
 from torpor.hibernate.tools import Shared, Worker
-from torpor.jobs import SnapshotJob, SnapshotResult, show_path
+from torpor.jobs import PACKS_ASKED, Granter, SnapshotJob, SnapshotResult, show_path
 from torpor.plan import limits
 from torpor.storage.transfer import Transfer
 from torpor.workspace import excludes, journal, record, system
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from torpor.workspace.record import Record
 
 
-def run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
+def run(job: SnapshotJob, listen: Listener, ask: Granter | None = None) -> SnapshotResult:
     """Save the job's workspace. Raises `TorporError`; what reached the store by then is journaled and used by the next run."""
     try:
-        return _run(job, listen)
+        return _run(job, listen, ask)
     except OSError as error:
         raise system.refused(error, "The snapshot", "No snapshot was made; the workspace and earlier snapshots are untouched.") from error
 
 
-def _run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
+def _run(job: SnapshotJob, listen: Listener, ask: Granter | None) -> SnapshotResult:
     began = time.monotonic()
     progress = Progress(listen)
     system.raise_file_limit()
@@ -54,7 +54,7 @@ def _run(job: SnapshotJob, listen: Listener) -> SnapshotResult:
     for root in job.scope.roots:
         if os.path.exists(root):
             system.syncfs(root)
-    engine = _Engine(job, progress)
+    engine = _Engine(job, progress, ask)
     try:
         return engine.snapshot(began)
     except (Interrupted, KeyboardInterrupt):
@@ -73,16 +73,18 @@ class _Sent(msgspec.Struct):
 class _Engine:
     """Wires the parts of one snapshot and takes them apart again."""
 
-    def __init__(self, job: SnapshotJob, progress: Progress) -> None:
+    def __init__(self, job: SnapshotJob, progress: Progress, ask: Granter | None) -> None:
         self._job = job
         self._progress = progress
         self._state = State(job.state)
         self._rental = self._state.rental()
         self._workspace = workspace_id(job.repository, job.scope.roots)
         self._stop = Stop()
-        self._transfer = Transfer(job.grant)
+        self._transfer = Transfer(job.grant, ask)
+        self._transfer.more = self._next_packs
         self._sent = _Sent()
-        fit = limits.plan(job.memory, system.cores(), job.workers)
+        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
+        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
 
         data_key = secrets.token_bytes(32)
         self._writer = names.writer(job.snapshot, job.attempt)
@@ -121,7 +123,7 @@ class _Engine:
         self._buffers = Pool(fit.workers + 2, CHUNK_MAX, self._stop)
         self._gpu = self._find_gpu()
         self._crew = Crew("read", fit.workers, 2 * fit.workers, self._stop, lambda: Worker(self._shared))
-        self._uploads: Crew[None] = Crew("upload", fit.transfers, fit.arenas, self._stop, lambda: None)
+        self._uploads: Crew[None] = Crew("upload", fit.uploads, fit.arenas, self._stop, lambda: None)
 
     def _find_gpu(self) -> Gpu | None:
         """The GPU that may code planes once there are many; the workers' crew grows by its threads then."""
@@ -133,7 +135,7 @@ class _Engine:
         def grow(ways: Sequence[LaneWay], wanted: Callable[[], bool]) -> None:
             self._crew.grow("gpu", [partial(Worker, self._shared, way) for way in ways], wanted)
 
-        self._shared.gpu = Gpu(self._progress, job.memory, job.compare, self._shared.hash, grow)
+        self._shared.gpu = Gpu(self._progress, self._memory, job.compare, self._shared.hash, grow)
         return self._shared.gpu
 
     def _open_record(self) -> Record | None:
@@ -233,6 +235,13 @@ class _Engine:
         """Sealed data keys of this attempt, and of the dead ones whose packs are named."""
         needed = {names.writer_of(pack.name) for pack in self._packs.complete()} | {self._writer}
         return {writer: key for writer, key in self._keys.items() if writer in needed}
+
+    def _next_packs(self, verb: str, name: str) -> list[str]:
+        """What to ask for when the grant lacks a pack: it and those that will follow. Never an index: one is asked for by its name."""
+        number = names.pack_number(name)
+        if verb != "put" or number is None:
+            return [name]
+        return [names.pack(self._job.snapshot, self._job.attempt, number + step) for step in range(PACKS_ASKED)]
 
     def _full(self, pack: OpenPack) -> None:
         """A pack is complete: hand it to an uploader."""

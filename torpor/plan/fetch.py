@@ -7,8 +7,8 @@ from itertools import compress, groupby
 from typing import NamedTuple
 
 from torpor.format.chunks import ChunkList
+from torpor.plan.limits import SPAN
 
-SPAN = 8 * 1024 * 1024  # bytes one request asks for at most, unless a single chunk is larger
 GAP = 128 * 1024  # unneeded bytes between two chunks that are fetched along rather than asked for apart
 
 

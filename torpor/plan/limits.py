@@ -12,18 +12,41 @@ _BASE = 130 * MIB  # interpreter, libraries, queues, one index block
 _WORKER = 5 * CHUNK_MAX  # raw, coded and scratch buffers of one worker
 ARENA = PACK_TARGET + CHUNK_MAX + 1 * MIB  # a pack being filled: chunks, then header and table
 MINIMUM = 384 * MIB
+DEFAULT = 512 * MIB
+REMOTE_MAX = 4096 * MIB
+SPAN = 8 * MIB  # bytes one request of a restore asks for at most, unless a single chunk is larger
+UNIT_MAX = SPAN + CHUNK_MAX
+STREAMS_MAX = 48  # requests to a remote store at once; how many really run, its answers decide
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Threads that compress or decompress, packs held in memory, threads that talk to the store."""
+    """Threads that compress or decompress; packs held in memory, and as many bytes of requests in a restore; threads that upload,
+    threads that download."""
 
     workers: int
     arenas: int
-    transfers: int
+    uploads: int
+    downloads: int
+
+    @property
+    def buffers(self) -> int:
+        """Requests of a restore whose bytes are held in memory."""
+        return max(3, self.arenas * ARENA // UNIT_MAX)
 
 
-def plan(memory: int, cores: int, workers: int = 0) -> Limits:
-    """Fit `workers` (0: one a core) into `memory` bytes. Raises `UsageError` below 384 MiB."""
+def budget(asked: int, total: int, *, remote: bool) -> int:
+    """How much memory a job may use, of a machine's `total`: what was asked for, else 512 MiB, and with a remote store, where more
+    requests at once are more speed, an eighth of the machine up to 4 GiB. Bytes."""
+    if asked:
+        return asked
+    return max(DEFAULT, min(total // 8, REMOTE_MAX)) if remote else DEFAULT
+
+
+def plan(memory: int, cores: int, workers: int = 0, *, remote: bool = False) -> Limits:
+    """Fit `workers` (0: one a core) into `memory` bytes. Raises `UsageError` below 384 MiB.
+
+    A local disk is fast by a few threads; a remote store takes as many requests as there is memory for.
+    """
     if memory < MINIMUM:
         raise UsageError(f"--memory {memory // MIB}M is too little.", remedy=f"Give at least {MINIMUM // MIB}M.")
     room = memory - _BASE
@@ -31,8 +54,10 @@ def plan(memory: int, cores: int, workers: int = 0) -> Limits:
     wanted = workers or max(2, cores)
     fit = max(1, min(wanted, (room - arenas * ARENA) // _WORKER))
     spare = room - arenas * ARENA - fit * _WORKER
-    arenas += min(max(0, spare // ARENA), fit)
-    return Limits(workers=fit, arenas=arenas, transfers=max(1, min(arenas - 3, 4)))
+    arenas += min(max(0, spare // ARENA), STREAMS_MAX if remote else fit)
+    most = STREAMS_MAX if remote else 4
+    made = Limits(workers=fit, arenas=arenas, uploads=max(1, min(arenas - 3, most)), downloads=1)
+    return msgspec.structs.replace(made, downloads=min(made.buffers, most) if remote else made.uploads)
 
 
 _SLOT = 4 * CHUNK_MAX  # shared with the GPU's process: a raw and a coded chunk; and what the slot's thread may need of its own

@@ -6,13 +6,13 @@ import errno
 
 from torpor.errors import HostFailed, NoSpace, TorporError
 from torpor.events import Listener
-from torpor.jobs import CheckJob, Job, PreviewJob, ProbeJob, RestoreJob, Result, SnapshotJob
+from torpor.jobs import CheckJob, Granter, Job, PreviewJob, ProbeJob, RestoreJob, Result, SnapshotJob
 
 
-def run(job: Job, listen: Listener) -> Result:
-    """Do a job in this process. Raises `TorporError`, also for what the operating system refuses."""
+def run(job: Job, listen: Listener, ask: Granter | None = None) -> Result:
+    """Do a job in this process. `ask` gets it more grants while it runs. Raises `TorporError`, also for what the system refuses."""
     try:
-        return _run(job, listen)
+        return _run(job, listen, ask)
     except OSError as error:
         raise _refused(error) from error
 
@@ -27,16 +27,16 @@ def _refused(error: OSError) -> TorporError:
     )
 
 
-def _run(job: Job, listen: Listener) -> Result:
+def _run(job: Job, listen: Listener, ask: Granter | None) -> Result:
     """Imports only the part of the engine that the job needs."""
     if isinstance(job, SnapshotJob):
         from torpor.hibernate import run as hibernate
 
-        return hibernate.run(job, listen)
+        return hibernate.run(job, listen, ask)
     if isinstance(job, RestoreJob):
         from torpor.wake import run as wake
 
-        return wake.run(job, listen)
+        return wake.run(job, listen, ask)
     if isinstance(job, CheckJob):
         from torpor.hibernate import check
 

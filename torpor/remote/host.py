@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import msgspec
+
 from torpor import __version__
-from torpor.errors import HostFailed, from_dict
+from torpor.errors import HostFailed, TorporError, from_dict
 from torpor.events import Listener
-from torpor.jobs import Job, Result, decode_result, encode
+from torpor.jobs import Ask, Granter, Job, Result, decode_result, encode
 from torpor.remote import engine
-from torpor.remote.protocol import LINE_MAX, Line, parse
+from torpor.remote.protocol import LINE_MAX, Line, Reply, parse
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,16 +24,16 @@ R = TypeVar("R", bound=Result)
 
 
 class Host(Protocol):
-    """Runs one job at a time; events go to the listener on the calling thread or another."""
+    """Runs one job at a time; events go to the listener, and what it asks for to `ask`, on the calling thread or another."""
 
-    def run(self, job: Job, listen: Listener) -> Result: ...
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result: ...
 
 
 class InProcess:
     """The engine in this very process: for one's own computer, where start-up time counts."""
 
-    def run(self, job: Job, listen: Listener) -> Result:
-        return engine.run(job, listen)
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
+        return engine.run(job, listen, ask)
 
 
 class Subprocess:
@@ -45,7 +47,7 @@ class Subprocess:
         self._environment = clean_environment() if environment is None else environment
         self.process: subprocess.Popen[bytes] | None = None
 
-    def run(self, job: Job, listen: Listener) -> Result:
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         import subprocess
 
         process = subprocess.Popen(
@@ -63,6 +65,10 @@ class Subprocess:
                 line = parse(text)
                 if line.event is not None:
                     listen(line.event)
+                elif line.ask is not None:
+                    with suppress(BrokenPipeError):  # it ended meanwhile; why comes next
+                        process.stdin.write(_answer(line.ask, ask) + b"\n")
+                        process.stdin.flush()
                 elif line.failure is not None:
                     raise from_dict(line.failure)
                 elif bytes(line.result):
@@ -106,6 +112,17 @@ class Subprocess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _answer(wish: Ask, ask: Granter | None) -> bytes:
+    """The reply to a question, as JSON. What goes wrong here is the job's to judge: its grant may last a while yet."""
+    try:
+        if ask is None:
+            raise HostFailed("This job was given all that it may have.")
+        reply = Reply(grant=ask(wish))
+    except TorporError as error:
+        reply = Reply(failure=error.as_dict())
+    return msgspec.json.encode(reply)
 
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")

@@ -7,19 +7,28 @@ import msgspec
 from torpor.errors import HostFailed
 from torpor.events import Event
 from torpor.format.untrusted import BROKEN
+from torpor.jobs import Ask, Grant
 
-PROTOCOL = 1
+PROTOCOL = 2
 LINE_MAX = 64 * 1024 * 1024  # bytes; a longer line is not one of torpor's
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One line of output: a greeting, an event, the result, or the failure."""
+    """One line of output: a greeting, an event, a question that waits for a `Reply`, the result, or the failure."""
 
     event: Event | None = None
+    ask: Ask | None = None
     result: msgspec.Raw = msgspec.Raw()
     failure: dict[str, object] | None = None
     torpor: str = ""
     protocol: int = 0
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """One line of input, after the job: the answer to an `ask`."""
+
+    grant: Grant | None = None
+    failure: dict[str, object] | None = None
 
 
 _lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
@@ -34,4 +43,19 @@ def parse(text: bytes) -> Line:
             f"The host's engine said what torpor does not say: {error}.",
             safe="What reached the store is kept; nothing was destroyed.",
             remedy="Look at what the host prints when a program starts, and at its version of torpor.",
+        ) from None
+
+
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+def parse_reply(text: bytes) -> Reply:
+    """What the control side answered. Raises `HostFailed` if it is gone, or answers anything else."""
+    try:
+        return _replies.decode(text)
+    except BROKEN:
+        raise HostFailed(
+            "The control side does not answer any more." if not text else "The control side answered what torpor does not say.",
+            safe="What reached the store is kept; nothing was destroyed.",
+            remedy="Run the command again: it goes on from there.",
         ) from None

@@ -3,6 +3,8 @@
     ← {"torpor": "0.1.0", "protocol": 1}
     → {"type": "snapshot", …}
     ← {"event": {…}}            any number
+    ← {"ask": {…}}              any number, one at a time: more requests than the grant has
+    → {"grant": {…}}            or {"failure": {…}}
     ← {"result": {…}}           or {"failure": {"error": …, "what": …, "safe": …, "remedy": …}}
 
 The exit code is the error's class. SIGTERM and SIGINT stop the job cleanly. Standard error is for defects only.
@@ -19,12 +21,13 @@ from typing import NoReturn
 import msgspec
 
 from torpor import __version__
-from torpor.errors import Interrupted, TorporError
-from torpor.jobs import decode_job
+from torpor.errors import Interrupted, TorporError, from_dict
+from torpor.jobs import Ask, Grant, decode_job
 from torpor.remote.engine import run
-from torpor.remote.protocol import PROTOCOL, Line
+from torpor.remote.protocol import PROTOCOL, Line, parse_reply
 
 _lock = threading.Lock()
+_asking = threading.Lock()
 _encoder = msgspec.json.Encoder()
 
 
@@ -33,6 +36,16 @@ def say(line: Line) -> None:
     with _lock:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def ask(wish: Ask) -> Grant:
+    """Ask the control side for a grant. One thread at a time: a reply says not what it answers."""
+    with _asking:
+        say(Line(ask=wish))
+        reply = parse_reply(sys.stdin.buffer.readline())
+    if reply.grant is None:
+        raise from_dict(reply.failure or {})
+    return reply.grant
 
 
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
@@ -46,7 +59,7 @@ def main() -> int:
     say(Line(torpor=__version__, protocol=PROTOCOL))
     try:
         job = decode_job(sys.stdin.buffer.readline())
-        result = run(job, lambda event: say(Line(event=event)))
+        result = run(job, lambda event: say(Line(event=event)), ask)
     except TorporError as error:
         say(Line(failure=error.as_dict()))
         return error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torpor.errors import UsageError
@@ -76,6 +77,60 @@ def join(*grants: Grant) -> Grant:
     )
 
 
+_HERE = ("file:", "memory:")
+
+
+def is_remote(grant: Grant) -> bool:
+    """Whether its requests go over a network."""
+    templates = [one for one in (grant.put_template, grant.get_template) if one]
+    return any(not request.url.startswith(_HERE) for request in (*templates, *grant.put.values(), *grant.get.values()))
+
+
+class Held:
+    """The grants that a job holds at one time. Several come together while it runs; of those that cover a name, the newest counts.
+
+    Times are seconds since 1970 by the host's clock. Not for several threads at once.
+    """
+
+    def __init__(self, grant: Grant, now: float) -> None:
+        self._grants = [(grant, _due(grant, now))]
+
+    def add(self, grant: Grant, now: float) -> None:
+        self._grants = [(grant, _due(grant, now)), *(held for held in self._grants if not _is_over(held[0], now))]
+
+    def find(self, verb: Verb, name: str) -> Call:
+        """As `find` below, in all of them."""
+        check_name(name)
+        for grant, _ in self._grants:
+            if _covers(grant, verb, name):
+                return find(grant, verb, name)
+        return find(self._grants[0][0], verb, name)
+
+    def lasts(self, verb: Verb, name: str, now: float) -> bool:
+        """Whether a grant covers `name` and most of its life is still to come."""
+        return any(_covers(grant, verb, name) and now < due for grant, due in self._grants)
+
+    def is_valid(self, verb: Verb, name: str, now: float) -> bool:
+        """Whether a grant covers `name` and has not run out."""
+        return any(_covers(grant, verb, name) and not _is_over(grant, now) for grant, _ in self._grants)
+
+
+def _due(grant: Grant, now: float) -> float:
+    """When to ask for a fresh one: after three quarters of its life."""
+    return now + 0.75 * (grant.expires - now) if grant.expires else math.inf
+
+
+def _is_over(grant: Grant, now: float) -> bool:
+    return 0 < grant.expires <= now
+
+
+def _covers(grant: Grant, verb: Verb, name: str) -> bool:
+    if name in (grant.put if verb == "put" else grant.get):
+        return True
+    template = grant.put_template if verb == "put" else grant.get_template
+    return template is not None and name.startswith(template.headers.get(PREFIX_HEADER, ""))
+
+
 def find(grant: Grant, verb: Verb, name: str) -> Call:
     """What the grant allows for `name` (below `packs/`); `NotGranted` if nothing, `BadName` if it is no name."""
     check_name(name)
@@ -83,7 +138,7 @@ def find(grant: Grant, verb: Verb, name: str) -> Call:
     if request is not None:
         return Call(name, request.method, request.url, request.headers, grant.expires, request.digest)
     template = grant.put_template if verb == "put" else grant.get_template
-    if template is None or not name.startswith(template.headers.get(PREFIX_HEADER, "")):
+    if template is None or not _covers(grant, verb, name):
         raise NotGranted(
             f"This job may not {'write' if verb == 'put' else 'read'} {name}.",
             remedy="Start the job again from the control side, which grants what a job needs.",

@@ -15,9 +15,9 @@ from torpor.storage.urls import file_path, file_url
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from torpor.access import Access
     from torpor.clock import Clock
     from torpor.jobs import Grant
-    from torpor.settings import Access
     from torpor.storage.base import Data
 
 _CAPABILITIES = Capabilities(conditional_put=True, digest="none", presign=False, prefix_grants=True, consistent_list=True, provider="local")

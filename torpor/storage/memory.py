@@ -25,9 +25,9 @@ from torpor.storage.base import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from torpor.access import Access
     from torpor.clock import Clock
     from torpor.jobs import Grant
-    from torpor.settings import Access
     from torpor.storage.base import Data
 
 SCHEME = "memory://"

@@ -7,8 +7,8 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
+from torpor.access import Access
 from torpor.errors import MissingDependency, UsageError
-from torpor.settings import Access
 
 if TYPE_CHECKING:
     from torpor.storage.base import Store

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from torpor.errors import UsageError
-from torpor.storage.base import GrantExpired
-from torpor.storage.grants import find
+from torpor.clock import SYSTEM
+from torpor.errors import TorporError, UsageError
+from torpor.storage.base import GrantExpired, check_name
+from torpor.storage.grants import Held, is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from typing_extensions import Buffer, Self
 
-    from torpor.jobs import Grant
-    from torpor.storage.grants import Call
+    from torpor.clock import Clock
+    from torpor.jobs import Grant, Granter
+    from torpor.storage.grants import Call, Verb
+
+    More = Callable[[Verb, str], list[str]]
+
+T = TypeVar("T")
 
 
 class PutInfo(NamedTuple):
@@ -49,25 +55,41 @@ TRANSPORTS = {
 }
 
 
+def _alone(verb: Verb, name: str) -> list[str]:
+    del verb
+    return [name]
+
+
 class Transfer:
     """What one job may read and write. Names are those below `packs/`.
+
+    `ask`: how to get more from the control side, when the grant lacks a name or most of its life is over. `more` says which names to
+    ask for along with one, so that a job asks seldom; set it once it is known.
 
     Errors: `BadName` and `NotGranted` before anything is sent; `GrantExpired`; `StorageUnavailable` (trying again can help), its
     subclass `Refused` (it cannot), `NoSpace`. All methods may be called from several threads at once.
     """
 
-    def __init__(self, grant: Grant) -> None:
-        self._grant = grant
+    def __init__(self, grant: Grant, ask: Granter | None = None, clock: Clock = SYSTEM) -> None:
+        self.grant = grant
+        self.more: More = _alone
+        self._held = Held(grant, clock.now())
+        self._ask = ask
+        self._clock = clock
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._transports: dict[str, Transport] = {}
 
     @property
-    def grant(self) -> Grant:
-        return self._grant
+    def remote(self) -> bool:
+        """Whether this reaches over a network, where many requests at once are more speed."""
+        return is_remote(self.grant)
 
     def renew(self, grant: Grant) -> None:
-        """Use a fresh grant from now on; calls that are under way keep theirs."""
-        self._grant = grant
+        """Use a fresh grant, beside what is left of those before; calls that are under way keep theirs."""
+        self.grant = grant
+        with self._lock:
+            self._held.add(grant, self._clock.now())
 
     def put(self, name: str, parts: Sequence[Buffer], blake3: bytes) -> PutInfo:
         """Write a new object of `parts`, one after the other. `blake3`: the digest of the whole, 32 bytes.
@@ -76,24 +98,21 @@ class Transfer:
         is this very one, as after a try whose answer was lost. A store without conditional puts cannot promise that; there, names
         that are never used twice do. Durable once `sync` returned.
         """
-        call = find(self._grant, "put", name)
-        return self._transport(call).put(call, parts, blake3)
+        return self._do("put", name, lambda transport, call: transport.put(call, parts, blake3))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """`length` bytes from `start`; None: to the end. `Missing` if there is no object, `Damaged` if it is too short."""
-        call = find(self._grant, "get", name)
-        return self._transport(call).get(call, start, length)
+        return self._do("get", name, lambda transport, call: transport.get(call, start, length))
 
     def get_into(self, name: str, start: int, out: memoryview) -> None:
         """Fill `out` from `start` on. Errors as `get`; what `out` holds after one is undefined."""
-        call = find(self._grant, "get", name)
-        self._transport(call).get_into(call, start, out)
+        self._do("get", name, lambda transport, call: transport.get_into(call, start, out))
 
     def sync(self, names: Iterable[str]) -> None:
         """Return once these objects, which this job put, are durable. Most stores answer no put sooner and need nothing here."""
         by_scheme: dict[str, list[Call]] = {}
         for name in names:
-            call = find(self._grant, "put", name)
+            call = self._held.find("put", name)
             by_scheme.setdefault(_scheme(call), []).append(call)
         for calls in by_scheme.values():
             self._transport(calls[0]).sync(calls)
@@ -110,6 +129,48 @@ class Transfer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _do(self, verb: Verb, name: str, action: Callable[[Transport, Call], T]) -> T:
+        if self._ask is not None:
+            self._see_to(verb, name)
+        call = self._find(verb, name)
+        try:
+            return action(self._transport(call), call)
+        except GrantExpired:  # by the store's clock, perhaps
+            if self._ask is None:
+                raise
+            with self._asking:
+                if self._find(verb, name) == call:  # nobody got a fresh one meanwhile
+                    self._get_more(verb, name)
+        call = self._find(verb, name)
+        return action(self._transport(call), call)
+
+    def _find(self, verb: Verb, name: str) -> Call:
+        with self._lock:
+            return self._held.find(verb, name)
+
+    def _see_to(self, verb: Verb, name: str) -> None:
+        """Get a grant for `name` if there is none, or a fresh one if it is time; in vain, the old one must do while it lasts."""
+        check_name(name)
+        with self._asking:
+            with self._lock:
+                now = self._clock.now()
+                if self._held.lasts(verb, name, now):
+                    return
+                valid = self._held.is_valid(verb, name, now)
+            try:
+                self._get_more(verb, name)
+            except TorporError:
+                if not valid:
+                    raise
+
+    def _get_more(self, verb: Verb, name: str) -> None:
+        from torpor.jobs import Ask
+
+        if self._ask is None:
+            raise RuntimeError("nobody to ask")
+        names = self.more(verb, name)
+        self.renew(self._ask(Ask(put=names) if verb == "put" else Ask(get=names)))
 
     def _transport(self, call: Call) -> Transport:
         scheme = _scheme(call)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from torpor.jobs import Grant
+    from torpor.storage.transfer import More
 
 T = TypeVar("T")
 Script = str | Mapping[str, str] | Callable[[str, str, int], BaseException | None]
@@ -105,8 +106,16 @@ class TransferWrapper(Transfer):
     """A transfer around a transfer: every call passes through `run`."""
 
     def __init__(self, inner: Transfer) -> None:
-        super().__init__(inner.grant)
         self.inner = inner
+        super().__init__(inner.grant)
+
+    @property
+    def more(self) -> More:
+        return self.inner.more
+
+    @more.setter
+    def more(self, more: More) -> None:
+        self.inner.more = more
 
     def run(self, operation: str, name: str, call: Callable[[], T]) -> T:
         return call()

@@ -16,9 +16,10 @@ from torpor.format.contents import IS_BUNDLED, Contents
 from torpor.format.crypto import TAG, Sealer
 from torpor.format.entries import EntryBlock, decoded
 from torpor.format.pack import chunk_aad, chunk_aad_prefix
-from torpor.format.version import CHUNK_MAX, CLASS_LARGE, CODEC_PLANES
+from torpor.format.version import CLASS_LARGE, CODEC_PLANES
 from torpor.jobs import RestoreJob
-from torpor.plan.fetch import SPAN, Piece, Unit
+from torpor.plan.fetch import Piece, Unit
+from torpor.plan.limits import UNIT_MAX
 from torpor.storage.sources import CACHE, SPOILED, Sources
 from torpor.wake.batch import Batch
 from torpor.wake.compare import Wants
@@ -28,8 +29,6 @@ from torpor.wake.metadata import Metadata
 from torpor.wake.survey import Survey
 from torpor.wake.worker import Worker
 from torpor.workspace.crew import Crew, Pool, Stop
-
-UNIT_MAX = SPAN + CHUNK_MAX
 
 
 class _Written:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from torpor.events import Progress
     from torpor.format.chunks import ChunkList
-    from torpor.jobs import RestoreJob
     from torpor.wake.worker import Worker
     from torpor.workspace.crew import Crew
 
@@ -126,13 +125,13 @@ class Slot:
 
 
 def gpu_for(
-    job: RestoreJob, progress: Progress, places: array[int], chunks: ChunkList, crew: Crew[Worker], make: Callable[[], Worker],
+    memory: int, progress: Progress, places: array[int], chunks: ChunkList, crew: Crew[Worker], make: Callable[[], Worker],
     hash: Callable[[memoryview], bytes],  # noqa: A002
 ) -> Gpu | None:  # fmt: skip
-    """The GPU for a restore that wants the chunks at `places`; None where it is not worth it."""
+    """The GPU for a restore that wants the chunks at `places`; None where it is not worth it. `memory`: bytes that the job may use."""
     if sum(chunks.raw[place] for place in set(places) if chunks.codec[place] == CODEC_PLANES) < LEAST:
         return None
-    slots = limits.slots(job.memory, system.available_memory())
+    slots = limits.slots(memory, system.available_memory())
     try:
         return Gpu(progress, crew, make, hash, slots) if slots else None
     except OSError as error:

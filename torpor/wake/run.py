@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -14,12 +14,13 @@ from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
-from torpor.jobs import RestoreJob, RestoreResult
+from torpor.jobs import PACKS_ASKED, Ask, Grant, Granter, RestoreJob, RestoreResult
 from torpor.plan import fetch, limits
+from torpor.storage.base import GrantExpired
 from torpor.storage.sources import Sources
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
-from torpor.wake.fetcher import UNIT_MAX, Fetcher
+from torpor.wake.fetcher import Fetcher
 from torpor.wake.files import Files, Kept
 from torpor.wake.finish import Finisher
 from torpor.wake.folders import Folders
@@ -40,19 +41,23 @@ if TYPE_CHECKING:
     from torpor.wake.lane import Gpu
 
 
-def run(job: RestoreJob, listen: Listener) -> RestoreResult:
+def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> RestoreResult:
     """Restore `job.snapshot`. Raises `TorporError`; what was written by then is used by the next run of the same job."""
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    sources = _sources(job, Transfer(job.grant), progress)
+    transfers = [Transfer(grant, asker) for grant, asker in _places(job.grant, ask)]
+    sources = _sources(job, transfers, progress)
     spool: IO[bytes] | None = None
     try:
         progress.stage("plan")
         spool, index = fetch_index(job, sources)
+        following = _following([pack.name for pack in index.head.packs])
+        for transfer in transfers:
+            transfer.more = following
         sources.know({pack.name: pack.blake3.hex() for pack in index.head.packs})
-        return _Restore(job, progress, sources, index).run()
+        return _Restore(job, progress, sources, index, remote=transfers[0].remote).run()
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
             "The restore was interrupted.",
@@ -67,20 +72,44 @@ def run(job: RestoreJob, listen: Listener) -> RestoreResult:
         sources.close()
 
 
-def _sources(job: RestoreJob, first: Transfer, progress: Progress) -> Sources:
-    """The store, the copies that the grant has for when it fails, and the cache."""
-    places, grant = [first], job.grant.fallback
+def _places(grant: Grant | None, ask: Granter | None) -> Iterator[tuple[Grant, Granter | None]]:
+    """The grant and its fallbacks, each with the way to get more of it: every answer brings as many fallbacks."""
+    depth = 0
     while grant is not None:
-        places.append(Transfer(grant))
+        yield grant, partial(_ask_below, ask, depth) if ask is not None and depth else ask
+        grant, depth = grant.fallback, depth + 1
+
+
+def _ask_below(ask: Granter, depth: int, wish: Ask) -> Grant:
+    grant = ask(wish)
+    for _ in range(depth):
+        if grant.fallback is None:
+            raise GrantExpired("The control side has no more requests for this copy.")
         grant = grant.fallback
+    return grant
+
+
+def _sources(job: RestoreJob, transfers: list[Transfer], progress: Progress) -> Sources:
+    """The store, the copies for when it fails, and the cache."""
     cache = None
     if job.cache:
         from torpor.storage.cache import Cache
 
         cache = Cache(job.cache, job.cache_bytes)
-    sources = Sources(places, cache, job.places, lambda text: progress.note(text, "warning"))
+    sources = Sources(transfers, cache, job.places, lambda text: progress.note(text, "warning"))
     sources.know({job.index.name: job.index.sha256})
     return sources
+
+
+def _following(packs: list[str]) -> Callable[[str, str], list[str]]:
+    """What to ask for when the grant lacks a pack: it and those after it, since packs are read about in their order."""
+    places = {name: place for place, name in enumerate(packs)}
+
+    def more(verb: str, name: str) -> list[str]:
+        place = places.get(name)
+        return [name] if verb != "get" or place is None else packs[place : place + PACKS_ASKED]
+
+    return more
 
 
 def _id_of(id_key: bytes, data: memoryview) -> bytes:
@@ -92,10 +121,11 @@ def _download(fetcher: Fetcher, unit: fetch.Unit, _: None) -> None:
 
 
 class _Restore:
-    def __init__(self, job: RestoreJob, progress: Progress, sources: Sources, index: IndexFile) -> None:
+    def __init__(self, job: RestoreJob, progress: Progress, sources: Sources, index: IndexFile, *, remote: bool) -> None:
         self._job = job
         self._progress = progress
         self._sources = sources
+        self._remote = remote
         self._index = index
         self._targets = {target.root: os.path.abspath(target.path) for target in job.targets}
         self._state = State(job.state)
@@ -135,10 +165,11 @@ class _Restore:
             self._check_space(survey.data_bytes)  # before memory is taken for what can't be written
         if not job.dry_run:
             self._finisher.folders()
-        fit = limits.plan(job.memory, system.cores(), job.workers)
+        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._remote)
+        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._remote)
         self._lanes = fit.workers
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
-        downloads: Crew[None] = Crew("download", fit.transfers, 2 * fit.transfers, self._stop, lambda: None)
+        downloads: Crew[None] = Crew("download", fit.downloads, 2 * fit.downloads, self._stop, lambda: None)
         try:
             comparer = None
             if existing:
@@ -159,9 +190,8 @@ class _Restore:
             self._check_space(wants.room)
             if job.dry_run:
                 return self._result(wants, comparer, None)
-            buffers = max(3, (fit.arenas * limits.ARENA) // UNIT_MAX)
             files = Files(self._metadata, self._kept, not existing, job.mode == "replace")
-            fetcher = self._fetch(wants, files, crew, downloads, buffers)
+            fetcher = self._fetch(wants, files, crew, downloads, fit.buffers)
         except BaseException as error:
             self._stop.fail(error)
             if self._gpu is not None:
@@ -245,7 +275,7 @@ class _Restore:
 
         id_key = self._job.keys.id_key
         hash_of = partial(_id_of, id_key)
-        self._gpu = gpu_for(self._job, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
+        self._gpu = gpu_for(self._memory, self._progress, wants.place, self._index.chunks, crew, self._worker, hash_of)
 
     def _usable(self) -> None:
         """Code, configuration and every small file are there, and all links."""

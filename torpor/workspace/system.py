@@ -41,6 +41,18 @@ def available_memory() -> int:
     return int(found.split()[1]) * 1024 if found else 0
 
 
+def total_memory() -> int:
+    """Bytes of memory that this machine, or the container (cgroup v2, then v1), has; 0 if the system does not tell."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:
+                found.append(int(file.read()))
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+    return max(0, min(found))
+
+
 def raise_file_limit() -> None:
     """Let this process open as many files as the hard limit allows: deep trees hold one descriptor a level."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
@@ -58,16 +59,17 @@ Report = Callable[[bytes, str, str], None]
 RUN_MAX = 256
 
 
-def walk(scope: Scope, report: Report) -> Iterator[Found]:
+def walk(scope: Scope, report: Report) -> Generator[Found, None, None]:
     """Every entry of every root, sockets and devices left out. `report(path, kind, detail)` is told what can't be entered.
 
-    Memory: the names of the directories that are open, no more.
+    Memory: the names of the directories that are open, no more. Close it where it may not come to its end, as `runs`.
     """
-    for part in runs(scope, report):
-        if isinstance(part, Found):
-            yield part
-        else:
-            yield from found_in(part)
+    with closing(runs(scope, report)) as parts:
+        for part in parts:
+            if isinstance(part, Found):
+                yield part
+            else:
+                yield from found_in(part)
 
 
 def found_in(run: Run) -> Iterator[Found]:
@@ -79,8 +81,11 @@ def _found(folder: Folder, name: bytes, status: Status) -> Found:
     return Found(root, depth, key + b"\0" + name, relative + b"/" + name if relative else name, name, path + b"/" + name, status, fd)
 
 
-def runs(scope: Scope, report: Report) -> Iterator[Run | Found]:
-    """As `walk`, with directories (and roots that are files) one by one, and by the run what lies between them."""
+def runs(scope: Scope, report: Report) -> Generator[Run | Found, None, None]:
+    """As `walk`, with directories (and roots that are files) one by one, and by the run what lies between them.
+
+    Close it where it may not come to its end: it holds directories open.
+    """
     for number, root in enumerate(scope.roots):
         try:
             status = os.stat(root)
@@ -113,14 +118,13 @@ class _Walker:
             yield Found(self._number, 0, prefix, b"", os.path.basename(self._root), path, status_of(status), -1)
             return
         fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        found = status_of(os.fstat(fd))
-        self._device = found.st_dev
-        self._door = Door(self._device)
-        stack: list[tuple[Folder, Iterator[Run | Found]]] = []
+        top = Folder(self._number, 1, prefix, b"", self._root.rstrip(b"/"), fd)
+        stack: list[tuple[Folder, Iterator[Run | Found]]] = [(top, self._inside(top, self._root, None))]
         try:
+            found = status_of(os.fstat(fd))
+            self._device = found.st_dev
+            self._door = Door(self._device)
             yield Found(self._number, 0, prefix, b"", b"", self._root, found, fd)
-            top = Folder(self._number, 1, prefix, b"", self._root.rstrip(b"/"), fd)
-            stack.append((top, self._inside(top, self._root, None)))
             while stack:
                 part = next(stack[-1][1], None)
                 if part is None:

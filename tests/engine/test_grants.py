@@ -1,0 +1,164 @@
+"""A job's grant while it runs: short of names or of time, it gets more from the control side, and nothing that is not its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.engine.lab import Lab, same, write
+from torpor.clock import SYSTEM
+from torpor.control.granting import ForRestore, ForSnapshot
+from torpor.errors import HostFailed, StorageUnavailable
+from torpor.events import Listener
+from torpor.format import names
+from torpor.jobs import Ask, Grant, Granter, Job, Request, Result
+from torpor.remote.host import Subprocess
+from torpor.storage.base import PACKS
+from torpor.storage.local import LocalStore
+
+MIB = 1 << 20
+SNAPSHOT, OTHER, ATTEMPT = "20260801T120000000-0a1b2c3d", "20260802T120000000-4e5f6071", "89abcdef"
+
+
+class Stingy(LocalStore):
+    """Grants a few names at a time, for a short time, as stores do that sign each request."""
+
+    few, life = 2, 3600.0
+
+    def grant_put(self, prefix: str, expires: float, names: Sequence[str] = ()) -> Grant:
+        return Grant(put={name: self._request("PUT", name) for name in self._below(names)}, expires=self._ends())
+
+    def grant_get(self, names: Iterable[str], expires: float) -> Grant:
+        return Grant(get={name: self._request("GET", name) for name in self._below(names)}, expires=self._ends())
+
+    def _below(self, names: Iterable[str]) -> list[str]:
+        return [name.removeprefix(PACKS) for name in names][: self.few]
+
+    def _request(self, method: str, name: str) -> Request:
+        return Request(method, f"{self.url}/{PACKS}{name}")
+
+    def _ends(self) -> float:
+        return SYSTEM.now() + self.life
+
+
+class Counting(Subprocess):
+    """The engine in a process of its own; counts what it asks for, and can leave it without an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Ask] = []
+        self.answers = 1000
+
+    def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
+        assert ask is not None or job.__class__.__name__ not in ("SnapshotJob", "RestoreJob")
+
+        def counted(wish: Ask) -> Grant:
+            self.asked.append(wish)
+            if len(self.asked) > self.answers:
+                raise StorageUnavailable("The control side cannot sign.", remedy="Run it again.")
+            assert ask is not None
+            return ask(wish)
+
+        return super().run(job, listen, counted)
+
+
+@pytest.fixture
+def host() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, host: Counting) -> Lab:
+    return Lab(tmp_path / "lab", store=Stingy(str(tmp_path / "store")), host=host)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Some packs of 32 MiB."""
+    for number in range(9):
+        write(tmp_path / "source" / f"weights-{number}", os.urandom(16 * MIB))
+    write(tmp_path / "source" / "code.py", "print()\n")
+    return tmp_path / "source"
+
+
+def stingy(lab: Lab) -> Stingy:
+    assert isinstance(lab.repository.store, LocalStore)
+    lab.repository.store = store = Stingy(lab.repository.store.url.removeprefix("file://"))
+    return store
+
+
+def test_a_job_asks_for_what_its_grant_lacks(lab: Lab, host: Counting, source: Path, tmp_path: Path) -> None:
+    stingy(lab)
+    lab.take(source)
+    packs = [name for name in lab.objects(PACKS) if names.is_pack(name.removeprefix(PACKS))]
+    assert len(packs) > 4
+    assert host.asked
+    assert all(wish.put and not wish.get for wish in host.asked)
+    host.asked.clear()
+    lab.restore(tmp_path / "copy")
+    same(source, tmp_path / "copy")
+    assert host.asked
+    assert all(wish.get and not wish.put for wish in host.asked)
+
+
+def test_a_grant_is_renewed_before_it_ends(lab: Lab, host: Counting, source: Path, tmp_path: Path) -> None:
+    store = stingy(lab)
+    store.few, store.life = 1000, 0.05
+    lab.take(source)
+    lab.restore(tmp_path / "copy")
+    same(source, tmp_path / "copy")
+    assert host.asked
+
+
+def test_a_job_that_gets_no_more_says_so_and_goes_on_later(lab: Lab, host: Counting, source: Path, tmp_path: Path) -> None:
+    stingy(lab)
+    host.answers = 1
+    with pytest.raises(StorageUnavailable, match="cannot sign") as caught:
+        lab.take(source)
+    assert caught.value.retryable
+    before = lab.objects(PACKS)
+    assert before
+    host.answers = 1000
+    taken = lab.take(source)
+    assert set(before) < set(lab.objects(PACKS))
+    assert taken.result.new_bytes < taken.result.stored_bytes  # what the first attempt stored was not sent again
+    lab.restore(tmp_path / "copy")
+    same(source, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Ask(put=[f"{OTHER}/{ATTEMPT}-1"]),
+        Ask(put=[f"{SNAPSHOT}/{ATTEMPT}-1", f"{SNAPSHOT}/00000000-1"]),
+        Ask(put=[f"{SNAPSHOT}/{ATTEMPT}"]),
+        Ask(put=["../config.json"]),
+        Ask(get=[f"{SNAPSHOT}/{ATTEMPT}-1"]),
+        Ask(put=[f"{SNAPSHOT}/{ATTEMPT}-{number}" for number in range(1001)]),
+    ],
+    ids=["another snapshot", "another attempt", "no pack", "elsewhere", "reading", "too many"],
+)
+def test_a_snapshot_gets_nothing_but_its_own(lab: Lab, ask: Ask) -> None:
+    with pytest.raises(HostFailed, match="may not have"):
+        ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT).more(ask)
+
+
+def test_a_snapshot_gets_its_own(lab: Lab) -> None:
+    stingy(lab).few = 1000
+    grants = ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT)
+    assert f"{SNAPSHOT}/index-{ATTEMPT}" in grants.first().put
+    wanted = [f"{SNAPSHOT}/{ATTEMPT}-500", f"{SNAPSHOT}/index-{ATTEMPT}"]
+    assert list(grants.more(Ask(put=wanted)).put) == wanted
+
+
+def test_a_restore_gets_what_its_snapshot_names(lab: Lab) -> None:
+    stingy(lab).few = 1000
+    allowed = [f"{SNAPSHOT}/{ATTEMPT}-{number}" for number in range(500)]
+    grants = ForRestore(lab.repository, allowed)
+    assert list(grants.more(Ask(get=allowed[300:302])).get) == allowed[300:302]
+    for ask in (Ask(get=[f"{SNAPSHOT}/{ATTEMPT}-500"]), Ask(put=allowed[:1]), Ask(get=["config.json"])):
+        with pytest.raises(HostFailed, match="may not have"):
+            grants.more(ask)

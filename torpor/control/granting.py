@@ -1,0 +1,81 @@
+"""What a running job may read and write: a first grant, and more when it asks, never beyond its own snapshot.
+
+A job is given requests for so many packs at a time as it may need soon, each for a few hours, so that what leaks of it is little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torpor.errors import HostFailed
+from torpor.format import names
+from torpor.jobs import PACKS_ASKED
+from torpor.storage.base import PACKS
+
+if TYPE_CHECKING:
+    from torpor.control.repository import Repository
+    from torpor.jobs import Ask, Grant
+
+LIFETIME = 6 * 3600.0
+_ASKED_MAX = 1000
+
+
+class ForSnapshot:
+    """Writing the packs and the index of one attempt at one snapshot."""
+
+    def __init__(self, repository: Repository, snapshot: str, attempt: str) -> None:
+        self._repository = repository
+        self._prefix = f"{PACKS}{snapshot}/"
+        self._writer = names.writer(snapshot, attempt)
+        packs = [names.pack(snapshot, attempt, number) for number in range(PACKS_ASKED)]
+        self._first = [names.index(snapshot, attempt), *packs]
+
+    def first(self) -> Grant:
+        return self._grant(self._first)
+
+    def more(self, ask: Ask) -> Grant:
+        """Raises `HostFailed` for names of anything else than this attempt."""
+        if ask.get or any(not _is_of(self._writer, name) for name in ask.put):
+            raise _too_much()
+        return self._grant(ask.put)
+
+    def _grant(self, wanted: list[str]) -> Grant:
+        if len(wanted) > _ASKED_MAX:
+            raise _too_much()
+        at = self._repository.clock.now() + LIFETIME
+        return self._repository.store.grant_put(self._prefix, at, [PACKS + name for name in wanted])
+
+
+class ForRestore:
+    """Reading `allowed`: the index of one snapshot and the packs that it names, in the order in which they will be wanted."""
+
+    def __init__(self, repository: Repository, allowed: list[str]) -> None:
+        self._repository = repository
+        self._allowed = allowed
+        self._known = frozenset(allowed)
+
+    def first(self) -> Grant:
+        return self._grant(self._allowed[: PACKS_ASKED + 1])
+
+    def more(self, ask: Ask) -> Grant:
+        """Raises `HostFailed` for names that the snapshot does not need."""
+        if ask.put or not self._known.issuperset(ask.get):
+            raise _too_much()
+        return self._grant(ask.get)
+
+    def _grant(self, wanted: list[str]) -> Grant:
+        if len(wanted) > _ASKED_MAX:
+            raise _too_much()
+        return self._repository.store.grant_get([PACKS + name for name in wanted], self._repository.clock.now() + LIFETIME)
+
+
+def _is_of(writer: str, name: str) -> bool:
+    return (names.is_pack(name) or names.is_index(name)) and names.writer_of(name) == writer
+
+
+def _too_much() -> HostFailed:
+    return HostFailed(
+        "The host asked for what this job may not have.",
+        safe="It was not given.",
+        remedy="Look at what runs on that host; its torpor never asks for that.",
+    )
