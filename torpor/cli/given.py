@@ -20,6 +20,25 @@ def size(text: str, flag: str) -> int:
     return int(float(found[1]) * 1024 ** _POWERS[found[2]])
 
 
+def rate(text: str | None, flag: str) -> int:
+    """`50M`: bytes a second; 0 if nothing was given. Raises `UsageError`."""
+    if text is None:
+        return 0
+    found = size(text.strip().lower().removesuffix("/s"), flag)
+    if not found:
+        raise UsageError(f"{flag} {text!r} would move nothing.", remedy="Write bytes a second, such as 50M; leave it out for no limit.")
+    return found
+
+
+def sample(text: str, flag: str) -> tuple[float, int]:
+    """`10%` or `20`: a part of all, or so many of them, the other being 0. Raises `UsageError`."""
+    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%|([1-9][0-9]{0,8})", text.strip())
+    part = float(found[1] or 0) / 100 if found is not None else 0.0
+    if found is None or part > 1 or (found[1] and not part):
+        raise UsageError(f"{flag} {text!r} is no sample.", remedy="Write a part of all packs, such as 10%, or how many.")
+    return part, int(found[2] or 0)
+
+
 def duration(text: str, flag: str) -> float:
     """`90s`, `30m`, `24h`, `7d`, `0`: seconds. Raises `UsageError`."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?) ?([smhdw]?)", text.strip().lower())

@@ -17,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-import time
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
@@ -189,7 +188,8 @@ class Cache:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            found = sorted(self._all())
+            os.utime(lock)
+            found = sorted(self._all(os.fstat(lock).st_mtime - _STALE))
             total = sum(length for _, length, _ in found)
             if total + size > self._limit:
                 room = self._limit - max(size, self._limit // _ROOM)
@@ -206,15 +206,15 @@ class Cache:
         finally:
             os.close(lock)
 
-    def _all(self) -> Iterator[tuple[int, int, bytes]]:
-        """Of each file: when it was used last, its size, its path. What was never finished is removed."""
+    def _all(self, stale: float) -> Iterator[tuple[int, int, bytes]]:
+        """Of each file: when it was used last, its size, its path. What was begun before `stale` and never finished is removed."""
         for folder, _, files in os.walk(self._folder):
             for name in files:
                 path = os.path.join(folder, name)
                 try:
                     found = os.lstat(path)
                     if name.startswith(_UNFINISHED):
-                        if found.st_mtime < time.time() - _STALE:
+                        if found.st_mtime < stale:
                             os.unlink(path)
                     elif folder != self._folder:
                         yield found.st_mtime_ns, found.st_size, path
