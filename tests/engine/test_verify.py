@@ -1,4 +1,4 @@
-"""A verification that does not end goes on: what was read well is not read again for a day, and the receipt is as old as the oldest reading."""
+"""A verification that was cut short goes on: what was read is not read again for a day, and the receipt is as old as the oldest reading."""
 
 from __future__ import annotations
 

@@ -7,17 +7,9 @@ import re
 from collections.abc import Sequence
 
 from torpor.errors import UsageError
+from torpor.settings import size as size
 
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-
-
-def size(text: str, flag: str) -> int:
-    """`512M`, `2GiB`, `1048576`: bytes; every unit is a power of 1024. Raises `UsageError`."""
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?) ?([kmgt]?)i?b?", text.strip().lower())
-    if found is None:
-        raise UsageError(f"{flag} {text!r} is no size.", remedy="Write it as 512M, 2G or a number of bytes.")
-    return int(float(found[1]) * 1024 ** _POWERS[found[2]])
 
 
 def rate(text: str | None, flag: str) -> int:

@@ -1,4 +1,4 @@
-"""What the control side writes (docs/format.md §3, §8, §9): manifests, receipts, claims, marks, removals, the configuration."""
+"""What the control side writes (docs/format.md §3, §8, §9): manifests, receipts, claims, marks, removals, copies, the configuration."""
 
 from __future__ import annotations
 
@@ -131,6 +131,16 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     snapshot: str
     manifest_sha256: str
+    time: str
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot was copied to the store at `url`, whole, as its manifest was then."""
+
+    format: int = FORMAT
+    snapshot: str
+    manifest_sha256: str
+    url: str
     time: str
 
 

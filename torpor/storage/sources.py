@@ -11,12 +11,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from torpor.errors import Damaged, Malformed, StorageUnavailable, TorporError
-from torpor.storage.base import Missing
+from torpor.storage.base import PACKS, Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from torpor.storage.base import Store
     from torpor.storage.cache import Cache
 
 CACHE = -1
@@ -31,6 +32,19 @@ class Source(Protocol):
     def get_into(self, name: str, start: int, out: memoryview) -> None: ...
 
     def close(self) -> None: ...
+
+
+class StoreSource:
+    """A whole store as a place: for the control side, which holds it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get_into(self, name: str, start: int, out: memoryview) -> None:
+        self._store.get_into(PACKS + name, start, out)
+
+    def close(self) -> None:
+        return None  # it is its opener's
 
 
 class Sources:
