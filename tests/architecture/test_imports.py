@@ -32,7 +32,11 @@ LIGHT: dict[str, tuple[str, set[str]]] = {
     "torpor bench --help": (command("bench", "--help"), CODECS | ORCHESTRATOR | {"cryptography", "torpor.bench"}),
 }
 # Not there yet when the first byte of a file (snapshot) or of a pack (restore) is asked for.
-LATER = SCREEN | ORCHESTRATOR | {"asyncio", "dataclasses", "http.client", "numpy", "ssl", "subprocess", "typing_extensions"}
+LATER = (
+    SCREEN
+    | ORCHESTRATOR
+    | {"asyncio", "dataclasses", "http.client", "numpy", "shutil", "ssl", "subprocess", "tempfile", "typing_extensions"}
+)
 AT_THE_FIRST_BYTE = """
 import json, sys
 from torpor.cli.progress import Display

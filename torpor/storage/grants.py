@@ -20,7 +20,10 @@ PREFIX_HEADER = "torpor-prefix"
 
 
 class Call(NamedTuple):
-    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret."""
+    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret.
+
+    `look`: of a put, how to read what already has its name, if that is granted too.
+    """
 
     name: str
     method: str
@@ -28,6 +31,7 @@ class Call(NamedTuple):
     headers: dict[str, str]
     expires: float
     digest: str = ""
+    look: Call | None = None
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.name})"

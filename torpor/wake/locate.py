@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from typing import IO
 
 from torpor.codecs.table import by_id
@@ -12,6 +11,7 @@ from torpor.format.index import check_digest
 from torpor.jobs import RestoreJob
 from torpor.storage.sources import CACHE, SPOILED, Sources
 from torpor.workspace.indexfile import IndexFile
+from torpor.workspace.spool import spool as nameless
 
 _PIECE = 8 * 1024 * 1024
 
@@ -19,7 +19,7 @@ _PIECE = 8 * 1024 * 1024
 def fetch_index(job: RestoreJob, sources: Sources) -> tuple[IO[bytes], IndexFile]:
     """The open spool file, and the index in it. Raises `Damaged` before a single byte of it is believed."""
     os.makedirs(job.state, mode=0o700, exist_ok=True)
-    spool = tempfile.TemporaryFile(dir=job.state)  # noqa: SIM115 - closed by the caller
+    spool = nameless(job.state)
     try:
         _fill(spool, job, sources)
         found = IndexFile(spool.fileno(), job.repository, job.writer, job.snapshot, job.keys.index_key)
