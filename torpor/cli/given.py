@@ -6,10 +6,15 @@ import os
 import re
 from collections.abc import Sequence
 
+from torpor import settings
 from torpor.errors import UsageError
-from torpor.settings import size as size
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def size(text: str, flag: str) -> int:
+    """As `settings.size`: `512M`, `2GiB`, `1048576`."""
+    return settings.size(text, flag)
 
 
 def rate(text: str | None, flag: str) -> int:

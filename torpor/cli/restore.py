@@ -24,18 +24,21 @@ PARAMETERS = (
     flag("--setuid", "Restore setuid and setgid bits too."),
     option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
     number("--workers", "Threads that decompress; 0 is one a core."),
+    option("--cache", "PATH", "A folder that keeps what is read from storage, for the next time. Else TORPOR_CACHE."),
+    option("--cache-size", "SIZE", "How large that folder may become: 50G unless told. Else TORPOR_CACHE_SIZE."),
 )
 
 
 def run(
     session: Session, snapshot: str, target: str | None, merge: bool, replace: bool, map: list[str],  # noqa: A002 - the option's name
-    dry_run: bool, owners: Owners | None, setuid: bool, memory: str | None, workers: int | None,
+    dry_run: bool, owners: Owners | None, setuid: bool, memory: str | None, workers: int | None, cache: str | None, cache_size: str | None,
 ) -> int:  # fmt: skip
     """A snapshot of one folder goes to TARGET itself; of several folders, each goes below it by its old path, or where --map says.
 
+    Where the store fails, copies of the snapshot are read (see `torpor copy`), and what happened is said.
     A folder that holds other files is refused without --merge or --replace. A restore that was interrupted goes on when it is run again.
     """
-    from torpor.control import catalogue, places, restores
+    from torpor.control import fallback, places, restores
 
     if merge and replace:
         raise UsageError("--merge and --replace exclude each other.")
@@ -46,9 +49,9 @@ def run(
     options = restores.Options(
         mode=mode, owners=owners or "numbers", setuid=setuid, dry_run=dry_run, maps=maps,
         memory=given.size(memory, "--memory") if memory else 0, workers=workers or 0,
+        cache=os.fsencode(os.path.abspath(cache)) if cache else b"", cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
     )  # fmt: skip
-    repository = session.repository()
-    found = catalogue.resolve(repository, snapshot)
+    repository, found = fallback.find(session.settings, snapshot, session.warn)
     place = places.of_target(repository.home, target or os.curdir, create=not dry_run)
     with session.listener() as listen:
         result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, listen)
@@ -69,7 +72,8 @@ def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
     else:
         session.say(f"restored {result.snapshot}")
         session.say(
-            f"  {amounts.count(result.files, 'file')}, {amounts.size(result.raw_bytes)}; fetched {amounts.size(result.fetched_bytes)}; "
+            f"  {amounts.count(result.files, 'file')}, {amounts.size(result.raw_bytes)}; fetched {amounts.size(result.fetched_bytes)}"
+            f"{f', {amounts.size(result.cached_bytes)} from the cache' if result.cached_bytes else ''}; "
             f"usable after {amounts.seconds(result.usable_seconds)}, complete after {amounts.seconds(result.seconds)}, "
             f"{amounts.rate(result.raw_bytes, result.seconds)}"
         )
@@ -80,7 +84,7 @@ def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
             )
     session.answer({
         "snapshot_id": result.snapshot, "files": result.files, "directories": result.directories, "links": result.links,
-        "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "seconds": result.seconds,
+        "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "cached_bytes": result.cached_bytes, "seconds": result.seconds,
         "usable_seconds": result.usable_seconds, "written_files": result.written_files, "written_bytes": result.written_bytes,
         "kept_files": result.kept_files, "removed": result.removed, "requests": result.requests, "notes": result.notes, "dry_run": dry_run,
     })  # fmt: skip
