@@ -11,6 +11,7 @@ from torpor.errors import UsageError
 
 if TYPE_CHECKING:
     from torpor.cli.session import Session
+    from torpor.events import Event
     from torpor.jobs import Mode, Owners, RestoreResult
 
 PARAMETERS = (
@@ -49,19 +50,27 @@ def run(
     options = restores.Options(
         mode=mode, owners=owners or "numbers", setuid=setuid, dry_run=dry_run, maps=maps,
         memory=given.size(memory, "--memory") if memory else 0, workers=workers or 0,
-        cache=os.fsencode(os.path.abspath(cache)) if cache else b"", cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
+        cache=os.fsencode(os.path.abspath(cache)) if cache else b"",
+        cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
     )  # fmt: skip
     repository, found = fallback.find(session.settings, snapshot, session.warn)
     place = places.of_target(repository.home, target or os.curdir, create=not dry_run)
+    told: set[str] = set()
     with session.listener() as listen:
-        result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, listen)
+
+        def hear(event: Event) -> None:
+            told.add(event.text)
+            listen(event)
+
+        result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, hear)
+    for note in result.notes:
+        if note not in told:
+            session.warn(note)
     _report(session, result, dry_run)
     return 0
 
 
 def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
-    for note in result.notes:
-        session.warn(note)
     if dry_run:
         session.say(
             f"would restore {result.snapshot}: write {amounts.count(result.written_files, 'file')} ({amounts.size(result.written_bytes)}), "
@@ -84,7 +93,8 @@ def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
             )
     session.answer({
         "snapshot_id": result.snapshot, "files": result.files, "directories": result.directories, "links": result.links,
-        "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "cached_bytes": result.cached_bytes, "seconds": result.seconds,
-        "usable_seconds": result.usable_seconds, "written_files": result.written_files, "written_bytes": result.written_bytes,
+        "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "cached_bytes": result.cached_bytes,
+        "seconds": result.seconds, "usable_seconds": result.usable_seconds,
+        "written_files": result.written_files, "written_bytes": result.written_bytes,
         "kept_files": result.kept_files, "removed": result.removed, "requests": result.requests, "notes": result.notes, "dry_run": dry_run,
     })  # fmt: skip

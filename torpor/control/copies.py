@@ -104,6 +104,18 @@ def _interrupted(out: Copied) -> Interrupted:
     )
 
 
+class _Room:
+    """One worker's memory for a pack."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def of(self, size: int) -> memoryview:
+        if len(self._data) < size:
+            self._data = bytearray(size)
+        return memoryview(self._data)[:size]
+
+
 class _Copy:
     """One copy at work."""
 
@@ -140,13 +152,20 @@ class _Copy:
             kept = [pack for pack in self._packs if pack.name in has]
             out.kept_objects, out.kept_bytes = len(kept), sum(pack.size for pack in kept)
         info = self._store.head(PACKS + ref.name)
-        self._index_there = info is not None and info.size == ref.size and not self._options.reread
+        self._index_there = info is not None and info.size == ref.size and (not self._options.reread or self._index_is_right())
         if self._index_there:
             self._keep(ref.size)
         if self._options.dry_run:
             missing = [pack for pack in self._packs if pack.name not in has]
             out.objects = len(missing) + (not self._index_there)
             out.bytes = sum(pack.size for pack in missing) + (0 if self._index_there else ref.size)
+
+    def _index_is_right(self) -> bool:
+        try:
+            fetch_index(self._there.repository, self._snapshot.manifest.index).close()
+        except (Damaged, Missing):
+            return False
+        return True
 
     def write(self) -> None:
         """Claim → packs → index → checks → manifest → receipts → claim removed."""
@@ -179,7 +198,7 @@ class _Copy:
         stage = self._progress.stage("copy")
         stage.expect(sum(pack.size for pack in self._todo) + (0 if self._index_there else self._snapshot.manifest.index.size))
         stop = Stop()
-        crew: Crew[bytearray] = Crew("copy", self._options.workers, 2 * self._options.workers, stop, bytearray)
+        crew: Crew[_Room] = Crew("copy", self._options.workers, 2 * self._options.workers, stop, _Room)
         try:
             for pack in self._todo:
                 crew.put(partial(self._pack, pack))
@@ -192,15 +211,11 @@ class _Copy:
                 stop.raise_cause()
             raise
 
-    def _pack(self, pack: Pack, room: bytearray) -> None:
+    def _pack(self, pack: Pack, room: _Room) -> None:
         try:
-            if len(room) < pack.size <= PACK_MAX:
-                room.extend(bytes(pack.size - len(room)))
-            data = memoryview(room)[: pack.size]
-            try:
-                self._one(pack, data)
-            finally:
-                data.release()
+            if pack.size > PACK_MAX:
+                raise Malformed("it is too large")
+            self._one(pack, room.of(pack.size))
         except (Damaged, Malformed, Missing) as error:
             with self._lock:
                 self._damage[PACKS + pack.name] = error.what
@@ -210,8 +225,6 @@ class _Copy:
         self._progress.stage("copy").add(pack.size)
 
     def _one(self, pack: Pack, data: memoryview) -> None:
-        if pack.size > PACK_MAX:
-            raise Malformed("it is too large")
         name = PACKS + pack.name
         replace = False
         if self._options.reread:
