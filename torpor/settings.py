@@ -53,8 +53,8 @@ _TRUE = ("1", "true", "yes", "on")
 
 
 def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
-    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER and its own, as in providers.py), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE,
-    TORPOR_GPU.
+    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER with the names that go with it), TORPOR_RECOVERY_KEY,
+    TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE, TORPOR_GPU.
 
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
     """
