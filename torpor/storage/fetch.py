@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Fetch:
-    """`length` bytes (None: to the end) from `start` of an object, into `out` or into memory of its own once its size is known.
+    """`length` bytes (None: to the end) from `start` of an object, into `out` or into memory of its own once it is known to be there.
 
     For each answer: `headers` are to be sent; `begin` is told what came and says how many bytes of the body to pass over; then the
     rest of the body belongs at `space`, and `add` says how much of it was filled. `done` once all is there.
