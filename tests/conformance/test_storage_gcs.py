@@ -9,14 +9,17 @@ import pytest
 
 from tests.emulators.gcs import Gcs
 from tests.emulators.gcs_service import Stored
+from torpor.access import Access
 from torpor.storage.base import Store
-from torpor.storage.table import open_store
+from torpor.storage.gcs import GcsStore
 from torpor.testing.store_suite import StoreSuite
 
 PREFIX = "a/repository/"
 
 
 class TestGcs(StoreSuite):
+    """Its URL alone opens it again with what Google's own search for credentials finds in the environment."""
+
     @pytest.fixture(autouse=True)
     def _serve(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         with Gcs(tmp_path) as self.gcs:
@@ -29,7 +32,8 @@ class TestGcs(StoreSuite):
         self.store = self.make_store()
 
     def make_store(self) -> Store:
-        return open_store(f"gs://{self.gcs.bucket}/{PREFIX}?endpoint={self.gcs.url}")
+        access = Access({"GOOGLE_APPLICATION_CREDENTIALS": str(self.gcs.credentials_file)})
+        return GcsStore.from_url(f"gs://{self.gcs.bucket}/{PREFIX}?endpoint={self.gcs.url}", access)
 
     def raw_get(self, name: str) -> bytes | None:
         found = self.gcs.objects.get(PREFIX + name)

@@ -185,7 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(answer.status)
         for name, value in answer.headers.items():
-            self.send_header(name, value)
+            for line in value.split(",") if name == "x-goog-hash" else [value]:  # the service sends one line a digest
+                self.send_header(name, line)
         if answer.status != 204:
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()

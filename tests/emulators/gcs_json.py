@@ -47,7 +47,7 @@ def operation(method: str, path: str, query: str) -> str:
         return f"signed {method}"
     options = dict(parse_qsl(query))
     if path.startswith("/upload/"):
-        return "resumable" if options.get("uploadType") == "resumable" or "upload_id" in options else "insert"
+        return "resume" if "upload_id" in options else "resumable" if options.get("uploadType") == "resumable" else "insert"
     if method == "DELETE":
         return "delete"
     if options.get("alt") == "media":
@@ -61,7 +61,8 @@ class JsonApi:
     def __init__(self, service: Service, before: Callable[[str], None]) -> None:
         self._service = service
         self._before = before
-        self._sessions: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {}
+        self._sessions: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
+        self._finished: dict[str, Answer] = {}
         self._numbers = itertools.count(1)
 
     def answer(self, request: Request) -> Answer:
@@ -106,14 +107,17 @@ class JsonApi:
             return self._insert(options, {"name": options["name"]}, request.body)
         if request.method == "POST":
             number = f"session-{next(self._numbers)}"
-            self._sessions[number] = (number, options, json.loads(request.body))
+            self._sessions[number] = (options, json.loads(request.body))
             where = f"http://{request.headers['host']}{request.path}?uploadType=resumable&upload_id={number}"
             return Answer(200, {"Location": where, "X-GUploader-UploadID": number})
-        _, begun, resource = self._sessions[options["upload_id"]]
+        session = options["upload_id"]
+        if session in self._finished:
+            return self._finished[session]  # the client did not get the answer
         whole = f"bytes 0-{len(request.body) - 1}/{len(request.body)}"
         if request.headers.get("content-range") != whole:
             raise Refusal(400, "badRequest", f"this emulator takes a resumable upload in one piece, {whole}")
-        return self._insert(begun, resource, request.body)
+        begun, resource = self._sessions[session]
+        return self._finished.setdefault(session, self._insert(begun, resource, request.body))
 
     def _insert(self, options: dict[str, str], resource: dict[str, Any], data: bytes) -> Answer:
         name = resource.get("name") or options["name"]

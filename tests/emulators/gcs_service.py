@@ -130,7 +130,8 @@ class Service:
         if given.get("X-Goog-Credential") != f"{self.email}/{scope}":
             raise Refusal(403, "forbidden", "Access denied.", "AccessDenied")
         signed = names.split(";")
-        extra = [name for name in headers if name.startswith("x-goog-") and name not in signed]
+        special = [name for name in headers if name.startswith("x-goog-") or name in ("content-md5", "content-type")]
+        extra = [name for name in special if name not in signed]
         if "host" not in signed or extra or any(name not in headers for name in signed):
             raise Refusal(400, "invalid", f"Your request has a malformed header: {extra or signed}", "MalformedSecurityHeader")
         rest = "&".join(sorted(part for part in query.split("&") if not part.startswith("X-Goog-Signature=")))

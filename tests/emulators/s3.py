@@ -75,6 +75,7 @@ class S3Emulator:
     """
 
     def __init__(self, profile: str = "aws", bucket: str = "bucket", page: int = 1000, skew: float = 0.0) -> None:
+        self.profile = profile
         self.quirks = QUIRKS[profile]
         self.bucket = bucket
         self.page = page
@@ -181,6 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self._answer(parts.path, dict(pairs), seen, body) if fault.applied or not instead else Answer(0)
         if instead:
             answer = s3_answers.error(instead, fault.headers)
+        elif fault.headers:
+            given = {name.lower() for name, _ in fault.headers}
+            answer = answer._replace(headers=(*(pair for pair in answer.headers if pair[0].lower() not in given), *fault.headers))
         if fault.lost:
             self._reset()
             return

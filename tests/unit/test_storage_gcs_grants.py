@@ -6,21 +6,25 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import urllib3
+from blake3 import blake3
 from google.cloud.storage._signing import generate_signed_url_v4
 from google.oauth2 import service_account
 
 from tests.emulators.gcs import Gcs
+from tests.emulators.gcs_service import Stored
 from torpor.access import Access
 from torpor.clock import SYSTEM, FakeClock
-from torpor.errors import UsageError
+from torpor.errors import Damaged, UsageError
 from torpor.jobs import Request
 from torpor.storage.gcs import GcsStore
 from torpor.storage.gcs_place import parse
 from torpor.storage.gcs_sign import Signer
+from torpor.storage.transfer import Transfer
 
 FOLDER = "packs/20260801T120000000-0a1b2c3d/"
 NAME = FOLDER + "89abcdef-0"
@@ -63,20 +67,23 @@ def field(tmp_path: Path) -> Iterator[Field]:
 
 def test_a_host_writes_what_it_was_granted_once(field: Field) -> None:
     request = field.put()
-    assert (request.method, request.digest, request.headers) == ("PUT", "md5", {CONDITION: "0"})
-    md5 = base64.b64encode(hashlib.md5(b"first").digest()).decode()
-    answer = field.pool.request("PUT", request.url, body=b"first", headers={**request.headers, "Content-MD5": md5})
+    assert (request.method, request.digest, request.headers) == ("PUT", "md5-after", {CONDITION: "0"})
+    answer = field.pool.request("PUT", request.url, body=b"first", headers=request.headers)
     assert answer.status == 200
-    assert f"md5={md5}" in answer.headers["x-goog-hash"]
+    assert base64.b64encode(hashlib.md5(b"first").digest()).decode() in answer.headers["x-goog-hash"]
     assert field.send("PUT", request.url, request.headers, b"second") == (412, "PreconditionFailed")
     assert field.data == {"home/" + NAME: b"first"}
 
 
-def test_bytes_that_changed_on_the_way_are_not_stored(field: Field) -> None:
-    request = field.put()
-    md5 = base64.b64encode(hashlib.md5(b"as sent").digest()).decode()
-    assert field.send("PUT", request.url, {**request.headers, "Content-MD5": md5}, b"as come") == (400, "BadDigest")
-    assert field.data == {}
+def test_bytes_that_changed_on_the_way_are_noticed(field: Field) -> None:
+    write = field.gcs.service.write
+
+    def changed(name: str, data: bytes, *rest: Any) -> Stored:
+        return write(name, data + b"!", *rest)
+
+    field.gcs.service.write = changed  # type: ignore[method-assign]
+    with Transfer(field.store.grant_put(FOLDER, 0, [NAME]), clock=field.clock) as transfer, pytest.raises(Damaged, match="other bytes"):
+        transfer.put(SHORT, [b"12345"], blake3(b"12345").digest())
 
 
 def test_a_host_cannot_take_the_condition_off(field: Field) -> None:
@@ -90,7 +97,7 @@ def test_a_host_cannot_take_the_condition_off(field: Field) -> None:
     assert field.data == {"home/" + NAME: b"there"}
 
 
-@pytest.mark.parametrize("header", ["x-goog-copy-source", "x-goog-acl", "x-goog-meta-a", "x-goog-metadata-directive"])
+@pytest.mark.parametrize("header", ["x-goog-copy-source", "x-goog-acl", "x-goog-meta-a", "x-goog-metadata-directive", "content-md5"])
 def test_a_host_cannot_add_an_order(field: Field, header: str) -> None:
     request = field.put()
     assert field.send("PUT", request.url, {**request.headers, header: "x"}, b"mine") == (400, "MalformedSecurityHeader")

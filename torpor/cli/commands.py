@@ -23,6 +23,7 @@ COMMANDS = {
     "show": Row("torpor.cli.show", "Show one snapshot: sizes, problems, receipts, files."),
     "diff": Row("torpor.cli.diff", "Show what differs between two snapshots."),
     "verify": Row("torpor.cli.verify", "Prove that snapshots can be restored."),
+    "copy": Row("torpor.cli.copy", "Copy snapshots to another store."),
     "rm": Row("torpor.cli.rm", "Remove snapshots."),
     "retain": Row("torpor.cli.retain", "Remove snapshots that have grown old."),
     "prune": Row("torpor.cli.prune", "Delete what no snapshot needs any more."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.errors import NoSpace
@@ -63,6 +64,19 @@ def etag_md5(text: str, encryption: str = "") -> bytes:
     """The MD5 that an ETag is; empty if it is none. With keys of a key service it looks like one and is not."""
     found = _ETAG.match(text.strip())
     return bytes.fromhex(found[1]) if found and not encryption.startswith("aws:kms") else b""
+
+
+def goog_md5(text: str) -> bytes:
+    """The MD5 in Google's `x-goog-hash: crc32c=…, md5=…`; empty if there is none, as of objects that were composed of others."""
+    for part in text.split(","):
+        kind, _, value = part.strip().partition("=")
+        if kind == "md5":
+            try:
+                found = b64decode(value, validate=True)
+            except ValueError:
+                return b""
+            return found if len(found) == 16 else b""
+    return b""
 
 
 def code_of(body: bytes) -> str:

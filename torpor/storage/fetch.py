@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Fetch:
-    """`length` bytes (None: to the end) from `start` of an object, into `out` or into memory of its own once its size is known.
+    """`length` bytes (None: to the end) from `start` of an object, into `out` or into memory of its own once it is known to be there.
 
     For each answer: `headers` are to be sent; `begin` is told what came and says how many bytes of the body to pass over; then the
     rest of the body belongs at `space`, and `add` says how much of it was filled. `done` once all is there.
@@ -72,9 +72,8 @@ class Fetch:
                 raise Again("the store did not tell the size of the object")
         else:
             check_range(self._name, total, self._start, self._length)
-        if self.out is None:
-            size = self._length if self._length is not None else (total or 0) - self._start
-            self.out = memoryview(bytearray(size))  # not before: the object may be shorter than what was asked for
+        if self.out is None:  # not sooner: what was asked for may be larger than any object
+            self.out = memoryview(bytearray((total or 0) - self._start if self._length is None else self._length))
         self.add(0)
         return self._start + self._filled - first
 

@@ -151,7 +151,10 @@ class GcsStore(Store):
         base = f"/{self._place.bucket}/{self._place.prefix}"
         requests = {
             short: Request(
-                method, signer.url(method, base + name, start, max(1, int(end - start)), headers), headers, "md5" if method == "PUT" else ""
+                method,
+                signer.url(method, base + name, start, max(1, int(end - start)), headers),
+                headers,
+                "md5-after" if method == "PUT" else "",
             )
             for short, name in zip(below, names, strict=True)
         }

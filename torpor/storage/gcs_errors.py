@@ -113,7 +113,7 @@ def _network(what: str) -> str:
 
 def _told(error: Any) -> tuple[str, str]:
     """Google's own word for it, such as `forbidden`, and its sentence; empty where the answer has none. The sentence is not shown."""
-    response = getattr(error, "response", None)
+    response: Any = error.response
     try:
         told = response.json()["error"]
         reason = str(told["errors"][0]["reason"])

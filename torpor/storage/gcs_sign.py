@@ -1,7 +1,8 @@
 """V4 signed URLs of Google Cloud Storage: a request that whoever holds the URL may make, and no other, until it ends.
 
 The signature covers method, path, query and the headers given here; the service refuses any other `x-goog-` header, so a host can
-neither drop the condition that it overwrites nothing nor add a copy. A body is not signed: `Content-MD5` may come with it unsigned.
+neither drop the condition that it overwrites nothing nor add a copy. A body is not signed, so no `Content-MD5` may come with it: it
+would have to be signed too.
 """
 
 from __future__ import annotations

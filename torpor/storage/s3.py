@@ -153,6 +153,7 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         def write() -> dict[str, Any]:
+            request["Body"].seek(0)
             with asking(self._place, "write", name):
                 try:
                     return dict(self._client.s3.put_object(**request))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torpor import __version__
 from torpor.clock import SYSTEM
 from torpor.errors import Damaged, StorageUnavailable
-from torpor.storage.answers import Taken, content_range, etag_md5, failure, is_error_page, taken
+from torpor.storage.answers import Taken, content_range, etag_md5, failure, goog_md5, is_error_page, taken
 from torpor.storage.base import parts_of
 from torpor.storage.fetch import Fetch
 from torpor.storage.options import DEFAULT, Counters, Options, Tally
@@ -61,9 +61,10 @@ class HttpTransport:
         size = sum(len(view) for view in views)
         headers = {**_AGENT, **call.headers, "Content-Length": str(size)}
         md5 = b""
-        if call.digest == "md5":
+        if call.digest:
             md5, text = _md5(views)
-            headers["Content-MD5"] = text
+            if call.digest == "md5":
+                headers["Content-MD5"] = text
         maybe = False  # whether a try before may have taken effect
 
         def put_once() -> PutInfo:
@@ -162,7 +163,7 @@ class HttpTransport:
 
         def seen(answer: Answer) -> None:
             span = content_range(answer.header("Content-Range"))
-            told.append((span.total if span else answer.left if answer.status == 200 else None, _etag(answer)))
+            told.append((span.total if span else answer.left if answer.status == 200 else None, _stored_md5(answer)))
 
         self._fetch(call.look, Fetch(call.name, 0, 0), seen)
         there, etag = told[0]
@@ -233,7 +234,10 @@ def _md5(views: Sequence[memoryview]) -> tuple[bytes, str]:
     return digest.digest(), b64encode(digest.digest()).decode()
 
 
-def _etag(answer: Answer) -> bytes:
+def _stored_md5(answer: Answer) -> bytes:
+    """What the store says; empty if nothing. Google has a header for it, and its ETag need not be one."""
+    if hashes := answer.header("x-goog-hash"):
+        return goog_md5(hashes)
     return etag_md5(answer.header("ETag"), answer.header("x-amz-server-side-encryption"))
 
 
@@ -241,7 +245,7 @@ def _put_info(call: Call, size: int, md5: bytes, answer: Answer) -> PutInfo:
     """What the store says of the object it has just taken; `Damaged` if it is not what was sent."""
     if not md5:
         return PutInfo(call.name, size)
-    etag = _etag(answer)
+    etag = _stored_md5(answer)
     if etag and etag != md5:
         raise Damaged(
             f"The store has other bytes of {call.name} than were sent.",

@@ -73,8 +73,8 @@ class Answer:
         self._read = response.readinto if response.chunked else response.fp.readinto1
 
     def header(self, name: str) -> str:
-        """Empty if there is none."""
-        return self._response.headers.get(name, "")
+        """Empty if there is none; of several of one name all, as one list."""
+        return ", ".join(self._response.headers.get_all(name, ()))
 
     def read_into(self, out: memoryview) -> int:
         """Fill `out`, or what of it the body still has; the count is in `got` too, also when it ends with an error. `Again` if it broke."""
