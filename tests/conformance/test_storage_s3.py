@@ -11,7 +11,7 @@ import pytest
 
 from tests.emulators.rclone import Rclone
 from tests.emulators.s3 import Object, S3Emulator
-from torpor.settings import Access
+from torpor.access import Access
 from torpor.storage.base import Store
 from torpor.storage.table import open_store
 from torpor.testing.store_suite import StoreSuite

@@ -83,6 +83,7 @@ def test_json_fields(cli: Cli, workspace: Path, tmp_path: Path) -> None:
         "snapshots": cli.json("snapshots"),
         "show": cli.json("show", "latest", "--files", "--long"),
         "diff": cli.json("diff", told["snapshot"]["snapshot_id"], "latest"),
+        "costs": cli.json("costs"),
         "rm": cli.json("rm", "latest", "--dry-run"),
         "prune": cli.json("prune", "--dry-run"),
         "doctor": cli.json("doctor"),

@@ -23,6 +23,7 @@ COMMANDS = {
     "show": Row("torpor.cli.show", "Show one snapshot: sizes, problems, receipts, files."),
     "diff": Row("torpor.cli.diff", "Show what differs between two snapshots."),
     "verify": Row("torpor.cli.verify", "Prove that snapshots can be restored."),
+    "costs": Row("torpor.cli.costs", "Estimate what the repository costs, here and elsewhere."),
     "rm": Row("torpor.cli.rm", "Remove snapshots."),
     "prune": Row("torpor.cli.prune", "Delete what no snapshot needs any more."),
     "keys show": Row("torpor.cli.keys_show", "Print the recovery key."),
