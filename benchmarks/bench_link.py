@@ -29,7 +29,7 @@ KEY = "benchmarkkey"
 
 @dataclass
 class Way:
-    """One way to bring a tree over the link and back. `save(source)` and `load(target)` return seconds; `bucket` is its own."""
+    """One way to bring a tree over the link and back. `save(source)` and `load(target)` return seconds; `bucket`: how its own begin."""
 
     name: str
     bucket: str
@@ -51,9 +51,18 @@ class Place:
         self.secret = secret
         keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret, "AWS_REGION": "us-east-1"}
         self.env = {**environment(), **keys, "LC_ALL": "C"}
+        self.round = 0
+
+    def bucket(self, name: str) -> str:
+        """One for each round: the server remembers what it saw in a folder."""
+        return f"{name}-{self.round}"
 
     def torpor(self, *words: str) -> tuple[float, dict[str, object]]:
-        env = {**self.env, "TORPOR_HOME": str(self.folder / "home"), "TORPOR_STORAGE": f"s3://torpor?endpoint={self.endpoint}"}
+        env = {
+            **self.env,
+            "TORPOR_HOME": str(self.folder / "home"),
+            "TORPOR_STORAGE": f"s3://{self.bucket('torpor')}?endpoint={self.endpoint}",
+        }
         done = run(torpor(*words, "--json"), env=env)
         return done.wall, last_json(done.output)
 
@@ -81,29 +90,41 @@ class Place:
         return Way(
             "tar | zstd | s5cmd",
             "s5cmd",
-            lambda source: run(f"tar -C '{source}' -cf - . | zstd -1 -T{cores} -q -c | {call} pipe s3://s5cmd/archive", env=self.env).wall,
-            lambda target: run(f"{call} cat s3://s5cmd/archive | zstd -d -q -c | tar -C '{target}' -xpf -", env=self.env).wall,
+            lambda source: (
+                run(
+                    f"tar -C '{source}' -cf - . | zstd -1 -T{cores} -q -c | {call} pipe s3://{self.bucket('s5cmd')}/archive", env=self.env
+                ).wall
+            ),
+            lambda target: (
+                run(f"{call} cat s3://{self.bucket('s5cmd')}/archive | zstd -d -q -c | tar -C '{target}' -xpf -", env=self.env).wall
+            ),
         )
 
     def _rclone(self, rclone: str) -> Way:
-        remote = f":s3,provider=Other,endpoint='{self.endpoint}',env_auth:rclone"
+        def remote() -> str:
+            return f":s3,provider=Other,endpoint='{self.endpoint}',env_auth:{self.bucket('rclone')}"
+
         call = [rclone, "--config", "/dev/null", "copy", "--transfers", "32", "--links", "-q"]
         return Way(
             "rclone copy",
             "rclone",
-            lambda source: run([*call, str(source), remote], env=self.env).wall,
-            lambda target: run([*call, remote, str(target)], env=self.env).wall,
+            lambda source: run([*call, str(source), remote()], env=self.env).wall,
+            lambda target: run([*call, remote(), str(target)], env=self.env).wall,
         )
 
     def _restic(self, restic: str) -> Way:
         cache = str(self.folder / "cache")
-        env = {**self.env, "RESTIC_REPOSITORY": f"s3:{self.endpoint}/restic", "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": cache}
+
+        def env() -> dict[str, str]:
+            where = f"s3:{self.endpoint}/{self.bucket('restic')}"
+            return {**self.env, "RESTIC_REPOSITORY": where, "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": cache}
+
         return Way(
             "restic",
             "restic",
-            lambda source: run([restic, "backup", "-q", "."], env=env, cwd=source).wall,
-            lambda target: run([restic, "restore", "-q", "latest", "--target", str(target)], env=env).wall,
-            lambda: run([restic, "init", "-q"], env=env),
+            lambda source: run([restic, "backup", "-q", "."], env=env(), cwd=source).wall,
+            lambda target: run([restic, "restore", "-q", "latest", "--target", str(target)], env=env()).wall,
+            lambda: run([restic, "init", "-q"], env=env()),
         )
 
 
@@ -118,19 +139,19 @@ def _empty(path: Path) -> None:
 
 
 def measure(place: Place, source: Path, server: Path, rounds: int) -> list[Way]:
-    """Each round runs every way once, from an empty bucket, and begins with another one."""
+    """Each round runs every way once, into empty buckets, and begins with another one."""
     ways = place.ways()
     target = place.folder / "target"
     for number in range(rounds):
+        place.round = number
         for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-            _empty(server / way.bucket)
             for left in ("home", "cache"):
                 shutil.rmtree(place.folder / left, ignore_errors=True)
             _empty(target)
             try:
                 way.prepare()
                 way.saves.append(way.save(source))
-                way.stored = size_of(server / way.bucket)
+                way.stored = size_of(server / place.bucket(way.bucket))
                 way.loads.append(way.load(target))
             except CalledProcessError as error:
                 if way.name == "torpor":
@@ -160,11 +181,13 @@ def main() -> None:
     with scratch(given.folder) as folder, link(given.mbit, delay_ms=given.delay) as far:
         source, server, secret = folder / "workspace", folder / "server", secrets.token_hex(16)
         source.mkdir()
-        server.mkdir()
+        for number in range(given.rounds):
+            for bucket in ("torpor", "s5cmd", "rclone", "restic"):
+                (server / f"{bucket}-{number}").mkdir(parents=True)
         ROWS["mixed"].make(source, given.size * MIB)
         # The key goes by the environment of the server, not by its command line.
-        serve = far.command(rclone, "serve", "s3", str(server), "--addr", f"{far.address}:{PORT}", "--vfs-cache-mode", "off", "-q")
-        os.environ["RCLONE_AUTH_KEY"] = f"{KEY},{secret}"
+        serve = far.command(rclone, "serve", "s3", str(server), "--addr", f"{far.address}:{PORT}", "--config", "", "-q")
+        os.environ["RCLONE_AUTH_KEY"] = f'"{KEY},{secret}"'  # one item of a list in CSV
         with serving(serve, far.address, PORT, folder / "server.log"):
             place = Place(folder, far, secret)
             ways = measure(place, source, server, given.rounds)

@@ -42,7 +42,8 @@ class Request(msgspec.Struct, frozen=True):
 class Grant(msgspec.Struct, frozen=True):
     """What a host may do for one job. `put` and `get` map object names to requests; a template covers all names of its kind.
 
-    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never.
+    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never. `fallback` is the
+    grant for a copy of the same objects, read where this one's store fails; it can have one itself.
     """
 
     put: dict[str, Request] = {}
@@ -50,6 +51,7 @@ class Grant(msgspec.Struct, frozen=True):
     put_template: Request | None = None
     get_template: Request | None = None
     expires: float = 0.0
+    fallback: Grant | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -132,7 +134,11 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
-    """Restore `snapshot` at `targets`. Memory, workers, rate and tune as in `SnapshotJob`."""
+    """Restore `snapshot` at `targets`. Memory, workers, rate and tune as in `SnapshotJob`.
+
+    `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host that keeps what is read, in
+    at most `cache_bytes`; empty for none.
+    """
 
     repository: str
     snapshot: str
@@ -152,6 +158,9 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     rate: int = 0
     tune: bool = False
     gpu: UseGpu = "auto"
+    places: list[str] = []
+    cache: bytes = b""
+    cache_bytes: int = 0
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
@@ -230,7 +239,8 @@ class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
 
 
 class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
-    """`fetched_bytes`: read from storage; `written_files`: files whose content was written; `removed`: deleted by `replace`.
+    """`fetched_bytes`: read from storage; `cached_bytes`: read from the host's cache instead; `written_files`: files whose content was
+    written; `removed`: deleted by `replace`.
 
     `traffic` and `tuned` as in `SnapshotResult`.
     """
@@ -252,6 +262,7 @@ class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
     notes: list[str] = []
     traffic: Traffic = Traffic()
     tuned: dict[str, str] = {}
+    cached_bytes: int = 0
 
 
 class CheckResult(msgspec.Struct, kw_only=True, tag="check"):

@@ -24,7 +24,7 @@ class Rclone:
     def __enter__(self) -> Self:
         program = Path(sys.executable).with_name("rclone")
         arguments = ["serve", "s3", str(self.folder), "--addr", "127.0.0.1:0", "--auth-key", f"{self.key},{self.secret}"]
-        quiet = ["--config", "", "--dir-cache-time", "0s", "--poll-interval", "0s", "--log-level", "NOTICE"]
+        quiet = ["--config", "", "--log-level", "NOTICE"]
         self._process = subprocess.Popen([program, *arguments, *quiet], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self._process.stderr is not None
         log = []

@@ -95,10 +95,10 @@ def test_what_is_left_restores_exactly(line: Line, tmp_path: Path, gone: list[in
         line.lab.remove(line.ids[number])
     if grace:
         marked = line.lab.prune()
-        assert (set(marked.marked), marked.deleted) == (doomed, [])
+        assert (set(marked.marked), marked.deleted) == (doomed, {})
         line.clock.advance(GRACE - 1)
         early = line.lab.prune()
-        assert (early.deleted, early.waiting) == ([], len(doomed))
+        assert (early.deleted, early.waiting) == ({}, len(doomed))
         line.clock.advance(2)
     swept = line.lab.prune(grace)
     assert set(swept.deleted) == doomed
@@ -156,7 +156,7 @@ def test_no_short_grace_while_a_snapshot_is_made(line: Line) -> None:
         line.clock.advance(0.5 * HOUR)
         claim = claims.renew(repository, claim)
     line.clock.advance(0.9 * HOUR)
-    assert line.lab.prune().deleted == []
+    assert line.lab.prune().deleted == {}
     kept = set(line.lab.objects("packs/"))
     line.clock.advance(0.2 * HOUR)  # it ran out, and its clock may be slow: it still counts
     line.lab.prune()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torpor.cli import amounts
 from torpor.cli.parameters import argument, flag
-from torpor.errors import Damaged, Malformed, UsageError
+from torpor.errors import Damaged, Malformed, NotFound, UsageError
 
 if TYPE_CHECKING:
     from torpor.cli.session import Session
@@ -17,17 +17,17 @@ PARAMETERS = (
     argument("SNAPSHOT", "Ids, or beginnings of ids, or latest.", many=True),
     flag("--dry-run", "Show what would be removed; change nothing."),
     flag("--yes", "Do not ask."),
-    flag("--damaged", "Also a snapshot whose manifest cannot be believed."),
+    flag("--damaged", "Also a snapshot whose manifest cannot be believed, or was lost."),
 )
 
 
 def run(session: Session, snapshot: list[str], dry_run: bool, yes: bool, damaged: bool) -> int:
     """Other snapshots are not touched, whatever they share with it. The space is given back by `torpor prune`."""
-    from torpor.control import catalogue, prune
+    from torpor.control import prune
 
     repository = session.repository()
     repository.private()
-    chosen = list(dict.fromkeys(catalogue.resolve(repository, text) for text in snapshot))
+    chosen = list(dict.fromkeys(_resolve(repository, text, damaged) for text in snapshot))
     for snapshot_id in chosen:
         session.say(("would remove " if dry_run else "") + _describe(repository, snapshot_id, damaged))
     if not dry_run:
@@ -40,12 +40,22 @@ def run(session: Session, snapshot: list[str], dry_run: bool, yes: bool, damaged
     return 0
 
 
+def _resolve(repository: Repository, text: str, damaged: bool) -> str:
+    """An id; with `damaged`, also one in full whose manifest was lost, so that its loss can be recorded."""
+    from torpor.control import catalogue
+    from torpor.format import names
+
+    if damaged and names.is_snapshot_id(text):
+        return text
+    return catalogue.resolve(repository, text)
+
+
 def _describe(repository: Repository, snapshot_id: str, damaged: bool) -> str:
     from torpor.control import catalogue
 
     try:
         found = catalogue.load(repository, snapshot_id)
-    except (Damaged, Malformed) as error:
+    except (Damaged, Malformed, NotFound) as error:
         if not damaged:
             raise type(error)(error.what, safe="Nothing was removed.", remedy="If it is worthless, remove it with --damaged.") from None
         return f"{snapshot_id} (damaged: {error.what.rstrip('.')})"

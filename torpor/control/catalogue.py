@@ -94,16 +94,23 @@ def pin(repository: Repository, snapshot: Snapshot) -> None:
     with repository.home.locked(repository.home.pins(repository.id)) as pins:
         known = pins.get(snapshot.manifest.lineage)
         if known is None or known["snapshot"] <= snapshot.id:
-            pins[snapshot.manifest.lineage] = {"snapshot": snapshot.id, "sha256": snapshot.sha256}
+            pins[snapshot.manifest.lineage] = {"snapshot": snapshot.id, "sha256": snapshot.sha256, "url": repository.store.url}
 
 
 def check_pins(repository: Repository, present: Iterable[str]) -> None:
-    """Raise `RollbackSuspected` if a pinned manifest is gone and nobody with the signing key removed it."""
+    """Raise `RollbackSuspected` if a pinned manifest is gone and nobody with the signing key removed it.
+
+    A store of copies is not expected to have what was never copied to it.
+    """
+    from torpor.control.copylist import is_missed
+
     there = set(present)
     with repository.home.locked(repository.home.pins(repository.id)) as pins:
         for lineage, known in list(pins.items()):
-            if known["snapshot"] in there:
+            if known["snapshot"] in there or not is_missed(repository, known["snapshot"], str(known.get("url", ""))):
                 continue
+            if repository.store.head(names.manifest(known["snapshot"])) is not None:
+                continue  # committed since `present` was listed
             if not removed_on_purpose(repository, known["snapshot"]):
                 raise RollbackSuspected(
                     f"Snapshot {known['snapshot']}, which this computer has seen, is gone from {repository.store.url}.",
@@ -112,6 +119,24 @@ def check_pins(repository: Repository, present: Iterable[str]) -> None:
                     f"if the loss is known, remove its line from {repository.home.pins(repository.id)}.",
                 )
             del pins[lineage]
+
+
+def check_lost(repository: Repository, present: Iterable[str]) -> None:
+    """As `check_pins`, and raise `RollbackSuspected` too if a snapshot that has receipts lost its manifest in another way than removal.
+
+    So that a computer without pins does not take for garbage what a lost manifest, put back, would need.
+    """
+    there = set(present)
+    check_pins(repository, there)
+    proven = {info.name.split("/")[1] for info in repository.store.list(names.RECEIPTS)}
+    for snapshot in sorted(filter(names.is_snapshot_id, proven - there)):
+        if repository.store.head(names.manifest(snapshot)) is None and not removed_on_purpose(repository, snapshot):
+            raise RollbackSuspected(
+                f"Snapshot {snapshot} has receipts and no manifest any more, and nobody removed it by `torpor rm`.",
+                safe="Nothing was marked or deleted: its packs are still there.",
+                remedy=f"Put {names.manifest(snapshot)} back from the bucket's versions or a copy; "
+                f"if the loss is known, `torpor rm {snapshot} --damaged` records it.",
+            )
 
 
 def removed_on_purpose(repository: Repository, snapshot: str) -> bool:

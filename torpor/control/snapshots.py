@@ -91,7 +91,10 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             memory=options.memory, workers=options.workers, rate=options.rate, tune=options.tune, gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
-            result = host.run(job, listen, grants.more)
+            try:
+                result = host.run(job, listen, grants.more)
+            finally:
+                grants.end()  # before the commit counts: from here on the host changes nothing
             if not isinstance(result, SnapshotResult):
                 raise HostFailed("The host answered another job than it was given.")
             newest = base.parents[-1] if base.parents else None

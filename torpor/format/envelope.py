@@ -1,4 +1,4 @@
-"""Signed JSON (docs/format.md §3): the framing around manifests, receipts, claims, marks, removals and the configuration."""
+"""Signed JSON (docs/format.md §3): the framing around manifests, receipts, claims, marks, removals, copies and the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAIL = re.compile(rb',"key":"([0-9a-f]{16})","signature":"([A-Za-z0-9+/]{86}==)
 _TAIL_LENGTH = 130
 PAYLOAD_MAX = 64 * 1024 * 1024
 
-CONTEXTS = ("config", "manifest", "receipt", "claim", "mark", "removal")
+CONTEXTS = ("config", "manifest", "receipt", "claim", "mark", "removal", "copy")
 
 
 def message(context: str, repository: str, payload: bytes) -> bytes:
@@ -32,9 +32,14 @@ def wrap(context: str, repository: str, payload: bytes, key_id: str, private: by
     return _HEAD + payload + b',"key":"' + key_id.encode() + b'","signature":"' + encoded + b'"}\n'
 
 
+def is_signed(data: bytes) -> bool:
+    """Whether it begins as signed JSON does; no other JSON that torpor writes does."""
+    return data.startswith(_HEAD)
+
+
 def split(data: bytes, what: str) -> tuple[bytes, str, bytes]:
     """Payload, key id and signature of framed bytes; nothing is verified yet."""
-    if len(data) > PAYLOAD_MAX or not data.startswith(_HEAD):
+    if len(data) > PAYLOAD_MAX or not is_signed(data):
         raise Malformed(f"{what} is not signed JSON.")
     tail = _TAIL.match(data, max(0, len(data) - _TAIL_LENGTH))
     signature = base64.b64decode(tail[2]) if tail is not None else b""

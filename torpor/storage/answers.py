@@ -99,7 +99,7 @@ def failure(status: int, body: bytes, asked: str, call: Call, place: str, now: f
     code = code_of(body)
     verb = "read" if call.method in ("GET", "HEAD") else "write"
     said = f"{place} answered {status}{f' {code}' if code else ''}"
-    over = status in (400, 401, 403) and code not in _AGAIN and 0 < call.expires - NEAR <= now
+    over = status in (400, 401, 403) and code not in _AGAIN and 0 < call.expires <= now + NEAR
     if code in _EXPIRED or b"equest has expired" in body or over:
         return GrantExpired(
             f"The grant to {verb} {call.name} has run out ({said}).", remedy="The control side renews a running job's grant by itself."

@@ -72,7 +72,7 @@ class Fetch:
                 raise Again("the store did not tell the size of the object")
         else:
             check_range(self._name, total, self._start, self._length)
-        if self.out is None:
+        if self.out is None:  # not sooner: what was asked for may be larger than any object
             self.out = memoryview(bytearray((total or 0) - self._start if self._length is None else self._length))
         self.add(0)
         return self._start + self._filled - first

@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 
 ROWS = {
+    "b2": Row("torpor.storage.b2", "B2Store", "b2://bucket/prefix", extra="b2"),
     "file": Row("torpor.storage.local", "LocalStore", "file:///path, or a bare path"),
     "gs": Row("torpor.storage.gcs", "GcsStore", "gs://bucket/prefix", extra="gcs"),
     "memory": Row("torpor.storage.memory", "MemoryStore", "memory:"),

@@ -54,6 +54,7 @@ class Transport(Protocol):
 
 
 TRANSPORTS = {
+    "b2": ("torpor.storage.transport_b2", "B2Transport"),
     "file": ("torpor.storage.transport_file", "FileTransport"),
     "http": ("torpor.storage.transport_http", "HttpTransport"),
     "https": ("torpor.storage.transport_http", "HttpTransport"),
