@@ -20,6 +20,7 @@ Mode = Literal["new", "merge", "replace"]
 Owners = Literal["numbers", "names", "none"]
 UseGpu = Literal["auto", "off"]
 
+PATIENCE = 300.0
 PACKS_ASKED = 128  # packs that a job is given requests for at a time: 4 GiB of them, in some 100 kB of JSON
 
 
@@ -100,8 +101,9 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
 
     `state` is the host's folder for records. `allowed` are packs with their sizes, of the parents and of this rental's own dead
     attempts, that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted
-    whoever wrote them. Memory in bytes (0: plan.limits decides); 0 workers: one a core; `rate`: bytes a second that it may
-    send, 0 as many as it can. `tune`: set the kernel's network settings for long and fast links, where this machine lets it.
+    whoever wrote them. Memory in bytes (0: plan.limits decides); 0 workers: one a core; `rate`: bytes a second that it may send, 0 as
+    many as it can; `patience`: seconds for which a request that gets nowhere is tried again; `tune`: set the kernel's network settings
+    for long and fast links, where this machine lets it.
     """
 
     repository: str
@@ -122,6 +124,7 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
     tune: bool = False
     gpu: UseGpu = "auto"
 
@@ -134,7 +137,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
-    """Restore `snapshot` at `targets`. Memory, workers, rate and tune as in `SnapshotJob`.
+    """Restore `snapshot` at `targets`. `memory` to `tune` as in `SnapshotJob`.
 
     `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host that keeps what is read, in
     at most `cache_bytes`; empty for none.
@@ -156,6 +159,7 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
     tune: bool = False
     gpu: UseGpu = "auto"
     places: list[str] = []

@@ -26,6 +26,7 @@ PARAMETERS = (
     option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
     number("--workers", "Threads that decompress; 0 is one a core."),
     option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
+    option("--patience", "DURATION", "How long a store that does not answer is tried again: 5m unless told."),
     flag("--tune-network", "Set this machine's kernel for long and fast links, as far as it lets itself be; it stays so."),
     option("--cache", "PATH", "A folder that keeps what is read from storage, for the next time. Else TORPOR_CACHE."),
     option("--cache-size", "SIZE", "How large that folder may become: 50G unless told. Else TORPOR_CACHE_SIZE."),
@@ -35,7 +36,7 @@ PARAMETERS = (
 def run(
     session: Session, snapshot: str, target: str | None, merge: bool, replace: bool, map: list[str],  # noqa: A002 - the option's name
     dry_run: bool, owners: Owners | None, setuid: bool, memory: str | None, workers: int | None, limit_rate: str | None,
-    tune_network: bool, cache: str | None, cache_size: str | None,
+    patience: str | None, tune_network: bool, cache: str | None, cache_size: str | None,
 ) -> int:  # fmt: skip
     """A snapshot of one folder goes to TARGET itself; of several folders, each goes below it by its old path, or where --map says.
 
@@ -43,6 +44,7 @@ def run(
     A folder that holds other files is refused without --merge or --replace. A restore that was interrupted goes on when it is run again.
     """
     from torpor.control import fallback, places, restores
+    from torpor.jobs import PATIENCE
 
     if merge and replace:
         raise UsageError("--merge and --replace exclude each other.")
@@ -54,6 +56,7 @@ def run(
         mode=mode, owners=owners or "numbers", setuid=setuid, dry_run=dry_run, maps=maps,
         memory=given.size(memory, "--memory") if memory else 0, workers=workers or 0,
         rate=given.size(limit_rate, "--limit-rate") if limit_rate else 0, tune=tune_network,
+        patience=given.duration(patience, "--patience") if patience else PATIENCE,
         cache=os.fsencode(os.path.abspath(cache)) if cache else b"",
         cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
     )  # fmt: skip

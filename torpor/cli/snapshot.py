@@ -26,6 +26,7 @@ PARAMETERS = (
     option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
     number("--workers", "Threads that compress; 0 is one a core."),
     option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
+    option("--patience", "DURATION", "How long a store that does not answer is tried again: 5m unless told."),
     flag("--tune-network", "Set this machine's kernel for long and fast links, as far as it lets itself be; it stays so."),
     flag("--rescan", "Read every file, whatever the last snapshot's record says."),
     flag("--compare", "Decode everything that is encoded, and compare."),
@@ -37,7 +38,7 @@ PARAMETERS = (
 def run(
     session: Session, source: list[str], name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool,
     across_file_systems: bool, codec: Codec | None, level: int | None, memory: str | None, workers: int | None,
-    limit_rate: str | None, tune_network: bool, rescan: bool, compare: bool, encryption: str | None, dry_run: bool,
+    limit_rate: str | None, patience: str | None, tune_network: bool, rescan: bool, compare: bool, encryption: str | None, dry_run: bool,
 ) -> int:  # fmt: skip
     """Only what changed since the last snapshot of the same folders is read and stored.
 
@@ -57,11 +58,13 @@ def run(
         return preview(session, place, scope, rescan)
 
     from torpor.control.snapshots import Options, take
+    from torpor.jobs import PATIENCE
 
     repository = _repository(session, encryption)
     options = Options(
         name=name or "", machine=place.address, labels=labels, codec=codec or "auto", level=level or 0, compare=compare, rescan=rescan,
         memory=size or 0, workers=workers or 0, rate=given.size(limit_rate, "--limit-rate") if limit_rate else 0, tune=tune_network,
+        patience=given.duration(patience, "--patience") if patience else PATIENCE,
     )  # fmt: skip
     with session.listener() as listen:
         taken = take(repository, place.host, scope, place.state, options, listen)

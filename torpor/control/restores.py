@@ -14,7 +14,7 @@ from torpor.control.repository import Note, Repository
 from torpor.errors import HostFailed, Malformed, UsageError
 from torpor.events import Event, Listener
 from torpor.format import crypto, meta, names
-from torpor.jobs import Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
+from torpor.jobs import PATIENCE, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
 from torpor.remote.host import Host
 
 
@@ -32,6 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
     tune: bool = False
     cache: bytes = b""
     cache_bytes: int = 0
@@ -105,7 +106,8 @@ def restore(
         repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
         keys=plan.keys, targets=plan.targets, state=state, grant=grants.first(),
         mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
-        memory=options.memory, workers=options.workers, rate=options.rate, tune=options.tune, gpu=repository.settings.gpu,
+        memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
+        gpu=repository.settings.gpu,
         places=[store.url for store in (repository.store, *copies)], cache=folder, cache_bytes=bound if folder else 0,
     )  # fmt: skip
     result = host.run(job, listen, grants.more)

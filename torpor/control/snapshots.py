@@ -17,7 +17,7 @@ from torpor.errors import Damaged, HostFailed, Malformed, NotFound
 from torpor.events import Listener
 from torpor.format import crypto, names
 from torpor.format.manifest import Private
-from torpor.jobs import Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
+from torpor.jobs import PATIENCE, Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
 from torpor.remote.host import Host
 from torpor.storage.base import PACKS
 
@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
     tune: bool = False
 
 
@@ -88,7 +89,8 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             grant=grants.first(),
             allowed=base.allowed, verified=base.verified, continues=base.continues,
             codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
-            memory=options.memory, workers=options.workers, rate=options.rate, tune=options.tune, gpu=repository.settings.gpu,
+            memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
+            gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
             try:

@@ -87,7 +87,7 @@ class _Engine:
         self._rental = self._state.rental()
         self._workspace = workspace_id(job.repository, job.scope.roots)
         self._stop = Stop()
-        self._transfer = Transfer(job.grant, ask, options=Options(rate=job.rate))
+        self._transfer = Transfer(job.grant, ask, options=Options(rate=job.rate, deadline=job.patience))
         self._transfer.more = self._next_packs
         self._tuned = _tune() if job.tune else {}
         self._sent = _Sent()

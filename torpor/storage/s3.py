@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torpor.errors import NotFound, StorageUnavailable, UsageError
@@ -19,7 +20,7 @@ from torpor.storage.base import (
     is_name,
     parts_of,
 )
-from torpor.storage.s3_errors import AS_IT_WAS, Conflict, Unsupported, answered, asking, code_of, repeat
+from torpor.storage.s3_errors import AS_IT_WAS, Broken, Conflict, Unsupported, answered, asking, code_of, repeat
 from torpor.storage.s3_facts import date_of, info_of, md5_of
 
 if TYPE_CHECKING:
@@ -101,12 +102,15 @@ class S3Store(Store):
     def head(self, name: str) -> Info | None:
         check_name(name)
         try:
-            with asking(self._place, "look at", name):
-                answer = self._client.s3.head_object(**self._place.key(name))
+            answer = repeat(lambda: self._look(name))
         except Missing:
             self._check_bucket()  # an answer to HEAD has no body that tells which of the two is missing
             return None
         return info_of(self._place, name, answer["ContentLength"], answer["LastModified"].timestamp(), answer.get("ETag"))
+
+    def _look(self, name: str) -> dict[str, Any]:
+        with asking(self._place, "look at", name):
+            return dict(self._client.s3.head_object(**self._place.key(name)))
 
     def list(self, prefix: str = "") -> Iterator[Info]:
         check_prefix(prefix)
@@ -152,13 +156,18 @@ class S3Store(Store):
         """PUT. A conditional one that meets another is repeated until one of them is there."""
         from botocore.exceptions import ClientError
 
+        tries = 0
+
         def write() -> dict[str, Any]:
+            nonlocal tries
+            tries += 1
             request["Body"].seek(0)
             with asking(self._place, "write", name):
                 try:
                     return dict(self._client.s3.put_object(**request))
                 except ClientError as error:
-                    if code_of(error.response) != "PreconditionFailed" or not error.response["ResponseMetadata"].get("RetryAttempts"):
+                    again = tries > 1 or error.response["ResponseMetadata"].get("RetryAttempts")
+                    if code_of(error.response) != "PreconditionFailed" or not again:
                         raise
                     # An earlier try may have done it, and its answer was lost.
                     found = self._client.s3.head_object(**self._place.key(name))
@@ -166,20 +175,13 @@ class S3Store(Store):
                         raise
                     return dict(found)
 
-        return repeat(write, Conflict)
+        return repeat(write, (Conflict, Broken))
 
     def _list(self, prefix: str) -> Iterator[Info]:
-        skip = len(self._place.prefix)
-        with asking(self._place, "list"):
-            pages = iter(
-                self._client.s3.get_paginator("list_objects_v2").paginate(Bucket=self._place.bucket, Prefix=self._place.prefix + prefix)
-            )
-        last = ""
+        skip, last = len(self._place.prefix), ""
+        request = {"Bucket": self._place.bucket, "Prefix": self._place.prefix + prefix}
         while True:
-            with asking(self._place, "list"):
-                page = next(pages, None)
-            if page is None:
-                return
+            page = self._page(request)
             for found in page.get("Contents", ()):
                 name = found["Key"][skip:]
                 if name == last:
@@ -189,8 +191,19 @@ class S3Store(Store):
                 last = name
                 if is_name(name):
                     yield info_of(self._place, name, found["Size"], found["LastModified"].timestamp(), found.get("ETag"))
-            if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+            if not page.get("IsTruncated"):
+                return
+            after = page.get("NextContinuationToken")
+            if not after or after == request.get("ContinuationToken"):
                 raise StorageUnavailable(f"{self.url} broke off a list.", safe=AS_IT_WAS, remedy="Try again later.")
+            request["ContinuationToken"] = after
+
+    def _page(self, request: dict[str, str]) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            with asking(self._place, "list"):
+                return dict(self._client.s3.list_objects_v2(**request))
+
+        return repeat(ask)
 
     def _delete(self, batch: Sequence[str]) -> None:
         if not batch:
@@ -198,8 +211,7 @@ class S3Store(Store):
         if self._deletes_many:
             keys = [{"Key": self._place.prefix + name} for name in batch]
             try:
-                with asking(self._place, "delete from"):
-                    answer = self._client.s3.delete_objects(Bucket=self._place.bucket, Delete={"Objects": keys, "Quiet": True})
+                answer = repeat(lambda: self._delete_many(keys))
             except Refused as error:
                 if not isinstance(error, Unsupported):
                     raise
@@ -211,8 +223,16 @@ class S3Store(Store):
                         raise answered(self._place, "delete", name, {"Error": failed, "ResponseMetadata": answer["ResponseMetadata"]})
                 return
         for name in batch:
-            with suppress(Missing), asking(self._place, "delete", name):
-                self._client.s3.delete_object(**self._place.key(name))
+            with suppress(Missing):
+                repeat(partial(self._delete_one, name))
+
+    def _delete_many(self, keys: Sequence[dict[str, str]]) -> dict[str, Any]:
+        with asking(self._place, "delete from"):
+            return dict(self._client.s3.delete_objects(Bucket=self._place.bucket, Delete={"Objects": keys, "Quiet": True}))
+
+    def _delete_one(self, name: str) -> None:
+        with asking(self._place, "delete", name):
+            self._client.s3.delete_object(**self._place.key(name))
 
     def _check_bucket(self) -> None:
         """Raise unless the bucket is there; asked once."""

@@ -59,8 +59,9 @@ def asking(place: Place, doing: str, name: str = "") -> Iterator[None]:
         ) from error
 
 
-def repeat(call: Callable[[], T], again: type[StorageUnavailable] = Broken) -> T:
-    """Call once more, a few times, after an error of that kind. Each request has tries of its own below this."""
+def repeat(call: Callable[[], T], again: type[StorageUnavailable] | tuple[type[StorageUnavailable], ...] = Broken) -> T:
+    """Call once more, a few times, after an error of that kind. Each request has tries of its own below this, but boto3 gives up at
+    once where the connection ends inside an answer."""
     for _ in range(_REPEATS):
         try:
             return call()
@@ -144,7 +145,7 @@ def _unanswered(place: Place, doing: str, name: str, error: Exception) -> Torpor
     if isinstance(error, exceptions.ReadTimeoutError):
         return Broken(f"{at} went silent, asked to {what}.", safe=UNKNOWN, remedy="Try again.")
     if isinstance(error, exceptions.HTTPClientError | exceptions.PaginationError):
-        return StorageUnavailable(f"The connection to {at} failed, asked to {what}.", safe=UNKNOWN, remedy="Try again.")
+        return Broken(f"The connection to {at} failed, asked to {what}.", safe=UNKNOWN, remedy="Try again.")
     return Refused(
         f"{place.profile.title} could not be asked to {what} ({type(error).__name__}).",
         safe=AS_IT_WAS,

@@ -51,7 +51,7 @@ def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> Restor
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    options = Options(rate=job.rate)
+    options = Options(rate=job.rate, deadline=job.patience)
     if job.grant.fallback is not None:
         options = options._replace(deadline=PATIENCE)
     transfers = [Transfer(grant, asker, options=options) for grant, asker in _places(job.grant, ask)]
