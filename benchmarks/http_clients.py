@@ -182,7 +182,7 @@ class Pycurl(Client):
 
 
 class Obstore(Client):
-    """It takes no signed URLs, so a host could not use it as it is."""
+    """A signed URL would be a store of its own: a query goes with a store, not with an object. Here one store serves all."""
 
     packages = ("obstore",)
     shared: Any = None

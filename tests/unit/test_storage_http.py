@@ -374,6 +374,16 @@ def test_no_more_requests_at_once_than_allowed(server: Faulty) -> None:
     assert server.connections <= 3
 
 
+def test_a_limit_on_bytes_a_second(server: Faulty, time: Time) -> None:
+    data = os.urandom(200_000)
+    with transfer_to(server, time, options=Options(rate=100_000)) as transfer:
+        put(transfer, data)
+        assert time.at == pytest.approx(2.0)
+        assert transfer.get(NAME) == data
+        assert time.at == pytest.approx(4.0)
+    assert max(time.waits) < 0.2  # in pieces so small that no connection is silent for long
+
+
 def test_closing_ends_the_waiting() -> None:
     with Faulty(lambda number: Fault(503, {"Retry-After": "50"})) as server, ThreadPoolExecutor(1) as pool:
         transfer = transfer_to(server)

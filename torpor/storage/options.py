@@ -10,8 +10,8 @@ class Options(NamedTuple):
     """Bounds of one transfer. Transports that use no network ignore them.
 
     `rate`: bytes a second, both ways together; 0: no limit. `connections`: the most requests at once. `deadline`: seconds for which
-    a request that gets nowhere is tried again. `connect`: seconds for a connection to be made. `stall`: seconds without a byte after
-    which a connection is given up.
+    a request that gets nowhere is tried again; what has begun by then may still take `stall` to fail. `connect`: seconds for a
+    connection to be made. `stall`: seconds without a byte after which a connection is given up.
     """
 
     rate: int = 0
@@ -46,12 +46,15 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = Counters()
+        self._requests = self._retries = self._sent = self._received = 0
 
     def add(self, requests: int = 0, retries: int = 0, sent: int = 0, received: int = 0) -> None:
         with self._lock:
-            self._counts = self._counts.plus(Counters(requests, retries, sent, received))
+            self._requests += requests
+            self._retries += retries
+            self._sent += sent
+            self._received += received
 
     def read(self, pace: int) -> Counters:
         with self._lock:
-            return self._counts._replace(pace=pace)
+            return Counters(self._requests, self._retries, self._sent, self._received, pace)

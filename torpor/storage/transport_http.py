@@ -40,7 +40,7 @@ _AGENT = {"User-Agent": f"torpor/{__version__}", "Accept-Encoding": "identity"}
 class HttpTransport:
     """Moves bytes over HTTP/1.1 for any number of threads, `options.connections` of them at once.
 
-    Memory: a connection holds 8 KiB, with TLS some 50 KiB, and what the kernel buffers; bodies stay in the caller's memory.
+    Memory: a connection holds 8 KiB, with TLS 33 KiB, and what the kernel buffers; bodies stay in the caller's memory.
     """
 
     def __init__(self, options: Options = DEFAULT, timing: Timing | None = None, clock: Clock = SYSTEM) -> None:
@@ -132,10 +132,10 @@ class HttpTransport:
             self._try(call, read_once, tries)
 
     def _receive(self, answer: Answer, fetch: Fetch, pass_over: int, tries: Tries) -> None:
-        aside = memoryview(bytearray(min(pass_over, PIECE)))
+        aside = memoryview(bytearray(min(pass_over, self._wire.piece)))
         while pass_over or not fetch.done:
             try:
-                count = answer.read_into(aside[:pass_over] if pass_over else fetch.space[:PIECE])
+                count = answer.read_into(aside[:pass_over] if pass_over else fetch.space[: self._wire.piece])
             finally:
                 if not pass_over:
                     fetch.add(answer.got)

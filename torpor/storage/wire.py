@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     Moved = Callable[[int], None]
 
-PIECE = 256 * 1024  # bytes given to a socket at once: so long may a stalled one go unnoticed
+PIECE = 1024 * 1024  # bytes that are counted together, and paid for at once where there is a limit on bytes a second
+SMALLEST = 16 * 1024
 TEXT = 64 * 1024  # the most that is read of an answer meant for people
 
 
@@ -122,6 +123,8 @@ class Wire:
     """The connections of one transport, for any number of threads."""
 
     def __init__(self, options: Options) -> None:
+        # Under a limit so small that no connection is silent for long while others have their turn: stores end those that are.
+        self.piece = max(SMALLEST, min(PIECE, options.rate // 64)) if options.rate else PIECE
         self._options = options
         self._lock = threading.Lock()
         self._idle: dict[Place, list[HTTPConnection]] = {}
@@ -142,11 +145,12 @@ class Wire:
             try:
                 _head(connection, method, target, headers)
                 for part in body:
-                    for at in range(0, len(part), PIECE):
-                        piece = part[at : at + PIECE]
+                    for at in range(0, len(part), self.piece):
+                        piece = part[at : at + self.piece]
                         if moved is not None:
                             moved(len(piece))
-                        connection.send(piece)
+                        while piece:  # not `sendall`, whose timeout is for all of it: a slow link is no stalled one
+                            piece = piece[connection.sock.send(piece) :]
                 sent = True
             except ConnectionError:  # perhaps it has said why before it stopped listening
                 if connection.sock is None or not _readable(connection.sock, 1.0):
