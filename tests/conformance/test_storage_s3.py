@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -42,6 +42,10 @@ class S3Suite(StoreSuite):
 
     def open_again(self, url: str) -> Store:
         return open_store(url, self.access)
+
+    def fill(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.raw_put(name, name.encode())
 
     def raw_get(self, name: str) -> bytes | None:
         found = self.emulator.objects.get("a/prefix/" + name)

@@ -40,7 +40,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Twins:
     return made
 
 
-def _meddle(patch: pytest.MonkeyPatch, store: Store, act: Callable[[int, str], None], spoil: bool = False) -> list[str]:
+def _meddle(patch: pytest.MonkeyPatch, store: Store, act: Callable[[int, str], object], spoil: bool = False) -> list[str]:
     """Call `act` with the number and the name of each of a host's reads from a store, before it; the names. `spoil`: flip a bit after."""
     asked: list[str] = []
     for transport in (MemoryTransport, FileTransport):

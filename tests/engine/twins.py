@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.engine.lab import Lab, same, write
+from torpor.access import Access
 from torpor.control import copies
 from torpor.control.copies import Copied, Options
 from torpor.control.repository import Repository
 from torpor.events import ignore
 from torpor.jobs import RestoreResult
-from torpor.settings import Access
 from torpor.storage.base import Store
 from torpor.storage.local import LocalStore
 from torpor.storage.memory import MemoryStore

@@ -131,6 +131,15 @@ def test_a_page_that_says_something_else_is_no_object(s3: S3Emulator, store: Sto
         store.get("a")
 
 
+def test_a_list_that_breaks_off_is_an_error(s3: S3Emulator, store: Store) -> None:
+    s3.objects.update({name: Object(b"", 0) for name in "abc"})
+    s3.page = 2
+    assert [info.name for info in store.list()] == ["a", "b", "c"]
+    s3.tokens = False
+    with pytest.raises(StorageUnavailable, match="broke off a list"):
+        list(store.list())
+
+
 def test_deletes_one_by_one_where_many_are_not_known(s3: S3Emulator, store: Store) -> None:
     s3.objects.update({name: Object(b"", 0) for name in "abc"})
     s3.faults = script([error(501, "NotImplemented")], method="POST")

@@ -110,10 +110,10 @@ def verify(
     distrust.learn(repository, out.damage, good)
     if not out.damage:
         _sign(repository, snapshot, out, check, host() if host is not None else None)
-        if readings is not None:
-            readings.done()
     else:
         out.hurt = hurt_by(repository, set(out.damage))
+    if readings is not None:
+        readings.done()  # with damage too: it came to its end, and the next one reads everything
     return out
 
 

@@ -182,7 +182,9 @@ class S3Store(Store):
                 return
             for found in page.get("Contents", ()):
                 name = found["Key"][skip:]
-                if name <= last:
+                if name == last:
+                    continue  # some servers list what is being replaced twice
+                if name < last:
                     raise Refused(f"{self.url} lists names in no order.", safe=AS_IT_WAS, remedy="Use another endpoint.")
                 last = name
                 if is_name(name):

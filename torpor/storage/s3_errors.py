@@ -105,7 +105,7 @@ def answered(place: Place, doing: str, name: str, response: dict[str, Any]) -> T
         return Refused(said, safe="The object is there.", remedy="It lies in an archive class. Restore it there, then try again.")
     if code in _DIGESTS:
         return StorageUnavailable(f"{said} The bytes changed on the way.", safe=AS_IT_WAS, remedy="Try again.")
-    if status == 501 or code in ("NotImplemented", "MethodNotAllowed"):
+    if status in (405, 501):
         return Unsupported(said, safe=AS_IT_WAS, remedy="Name the service with ?provider=… or switch ?conditional=no in the storage URL.")
     if status >= 500 or status in (408, 409, 429) or code in _TEMPORARY:
         return StorageUnavailable(said, safe=UNKNOWN, remedy="Try again later; it was tried several times.")

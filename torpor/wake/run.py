@@ -42,13 +42,19 @@ if TYPE_CHECKING:
     from torpor.wake.lane import Gpu
 
 
+PATIENCE = 45.0  # seconds for which a request that gets nowhere is tried again, where there is a copy to ask
+
+
 def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> RestoreResult:
     """Restore `job.snapshot`. Raises `TorporError`; what was written by then is used by the next run of the same job."""
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    transfers = [Transfer(grant, asker, options=Options(rate=job.rate)) for grant, asker in _places(job.grant, ask)]
+    options = Options(rate=job.rate)
+    if job.grant.fallback is not None:
+        options = options._replace(deadline=PATIENCE)
+    transfers = [Transfer(grant, asker, options=options) for grant, asker in _places(job.grant, ask)]
     sources = _sources(job, transfers, progress)
     spool: IO[bytes] | None = None
     try:
