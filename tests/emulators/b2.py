@@ -48,13 +48,13 @@ class Seen(NamedTuple):
 
 
 class Faults:
-    """What goes wrong next, by endpoint, in order."""
+    """What goes wrong next, by endpoint, in order; None: nothing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._next: dict[str, deque[Refusal | Cut]] = defaultdict(deque)
+        self._next: dict[str, deque[Refusal | Cut | None]] = defaultdict(deque)
 
-    def add(self, endpoint: str, *faults: Refusal | Cut) -> None:
+    def add(self, endpoint: str, *faults: Refusal | Cut | None) -> None:
         with self._lock:
             self._next[endpoint].extend(faults)
 
