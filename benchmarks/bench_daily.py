@@ -23,8 +23,9 @@ from torpor.clock import FakeClock
 from torpor.control import catalogue, heads, prune, restores, retain, snapshots
 from torpor.control.repository import Repository, open_repository
 from torpor.events import ignore
-from torpor.hibernate import dedupe, packer
+from torpor.hibernate import packer
 from torpor.jobs import Scope
+from torpor.plan import consolidate
 from torpor.plan.retention import DAY, Policy
 from torpor.remote.host import InProcess
 from torpor.settings import load
@@ -46,19 +47,17 @@ class Workspace:
         self.large: list[Path] = []
         for folder in ("small", "large"):
             (root / folder).mkdir(parents=True)
-        self._add_small(size // 2)
+        while sum(self.small.values()) < size // 2:
+            self._add_small(self._random.randrange(2_000, 200_000))
         for number in range(max(1, size // 2 // LARGE)):
             self.large.append(root / f"large/{number}.bin")
             self.large[-1].write_bytes(self._random.randbytes(LARGE))
 
-    def _add_small(self, budget: int) -> None:
-        while budget > 0:
-            length = self._random.randrange(2_000, 200_000)
-            path = self._root / f"small/{self._count % 20:02d}-{self._count:05d}.dat"
-            self._count += 1
-            path.write_bytes(self._random.randbytes(length))
-            self.small[path] = length
-            budget -= length
+    def _add_small(self, length: int) -> None:
+        path = self._root / f"small/{self._count % 20:02d}-{self._count:05d}.dat"
+        self._count += 1
+        path.write_bytes(self._random.randbytes(length))
+        self.small[path] = length
 
     def change(self, budget: int) -> None:
         """A day's work: of `budget` bytes a third each to small files that change, to small ones that go for new ones, to large ones."""
@@ -88,8 +87,9 @@ class Day(NamedTuple):
 
 @contextmanager
 def shape(pack: int, part: float) -> Iterator[None]:
-    """Packs of `pack` bytes, and up to `part` of the workspace consolidated a day."""
-    places = (vars(packer), "PACK_TARGET", pack), (vars(dedupe), "CONSOLIDATE", part), (vars(dedupe), "CONSOLIDATE_MIN", 0)
+    """Packs of `pack` bytes, and up to `part` of the workspace written anew a day, however small it is."""
+    choose = consolidate.packs
+    places = (vars(packer), "PACK_TARGET", pack), (vars(consolidate), "packs", lambda sizes, live: choose(sizes, live, part, 0))
     before = [module[name] for module, name, _ in places]
     for module, name, value in places:
         module[name] = value
@@ -157,8 +157,8 @@ def main() -> None:
     parser.add_argument("--pack", type=int, default=4, help="MiB of a pack, instead of 32")
     given = parser.parse_args()
     found: dict[str, dict[str, object]] = {}
-    for name, consolidate in (("without", 0.0), ("with", dedupe.CONSOLIDATE)):
-        with scratch(given.folder) as folder, shape(given.pack * MIB, consolidate):
+    for name, anew in (("without", 0.0), ("with", consolidate.PART)):
+        with scratch(given.folder) as folder, shape(given.pack * MIB, anew):
             found[name] = life(folder, given.size * MIB, given.days, given.part)
     rows = [[text, *(cell(text, found[name][key]) for name in found)] for text, key in ROWS.items()]
     print(json.dumps(found) if given.json else table(["consolidation", *found], rows))

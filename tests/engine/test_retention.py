@@ -186,10 +186,12 @@ def test_what_a_claim_needs_is_neither_marked_nor_swept(line: Line) -> None:
 # consolidation
 
 
-def test_old_thin_packs_disappear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("woken", [False, True], ids=["one machine", "another each day"])
+def test_old_thin_packs_disappear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, woken: bool) -> None:
     """Each day some files change for the last time, beside many that go on changing, and yesterday's snapshot goes.
 
-    So each day leaves a pack of which little is used, for ever: unless that little is written anew.
+    So each day leaves a pack of which little is used, for ever: unless that little is written anew. A machine that was woken in the
+    morning knows from its restore how little that is.
     """
     monkeypatch.setattr("torpor.hibernate.packer.PACK_TARGET", MIB)
     clock = FakeClock(1_900_000_000.0)
@@ -199,12 +201,16 @@ def test_old_thin_packs_disappear(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(4):
         touch(write(root / f"large-{number}", noise(2 * MIB, 1000 + number)), 1e6)
     first = lab.take(root).snapshot.id
-    sizes = []
+    sizes, machine = [], "a"
     for day in range(24):
+        if woken:
+            shutil.rmtree(root)
+            root, machine = tmp_path / f"day-{day}" / "workspace", f"day-{day}"
+            lab.restore(root, machine=machine)
         for number in range(120):
             if day <= number % 24:
                 write(root / f"{number:03d}.bin", noise(40_000, 10_000 + day * 200 + number))
-        taken = lab.take(root)
+        taken = lab.take(root, machine=machine)
         for snapshot in catalogue.ids(lab.repository)[:-1]:
             lab.remove(snapshot)
         clock.advance(GRACE + 1)

@@ -310,6 +310,15 @@ def test_a_newest_snapshot_that_vanished_is_an_alarm(lab: Lab, tmp_path: Path) -
     assert lab.take(source).snapshot.manifest.parent == second.id
 
 
+def test_what_was_committed_since_the_list_was_read_is_no_loss(lab: Lab, tmp_path: Path) -> None:
+    """Pinned and verified by a snapshot that ends at this moment."""
+    write(tmp_path / "source" / "file", b"x")
+    lab.take(tmp_path / "source")
+    lab.verify()
+    catalogue.check_pins(lab.repository, [])
+    catalogue.check_lost(lab.repository, [])
+
+
 def test_a_removal_by_another_control_side_is_none(lab: Lab, tmp_path: Path) -> None:
     source = tmp_path / "source"
     write(source / "file", b"x")

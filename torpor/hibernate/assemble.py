@@ -16,12 +16,11 @@ from torpor.errors import NotFound
 from torpor.format import entries, index, meta, zstd
 from torpor.format.chunks import ChunkList
 from torpor.format.manifest import CodecUse, IndexRef
-from torpor.format.pack import FRAME, ROW
 from torpor.format.version import NONE
 from torpor.hibernate.packer import PackList
 from torpor.hibernate.window import Window
 from torpor.jobs import show_path
-from torpor.workspace.record import Footer, RecordPack, RecordWriter
+from torpor.workspace.record import Footer, RecordPack, RecordWriter, live_bytes
 from torpor.workspace.spool import spool as nameless
 
 
@@ -127,17 +126,12 @@ class Assembler:
 
     def keep_record(self, footer: Footer, packs: PackList, trusted: bytes) -> None:
         """Put the stat record in place, with how much of each pack is live."""
-        chunks, live = self._chunks, self._live
-        totals = [FRAME] * len(packs.packs)
-        for place in range(len(chunks)):
-            if not chunks.is_hole(place) and place < len(live):
-                part = min(1.0, live[place] / chunks.raw[place])
-                totals[chunks.pack[place]] += int((chunks.sealed[place] + ROW.size) * part)
+        live = live_bytes(self._chunks, self._live, len(packs.packs))
         footer.packs = [
-            RecordPack(pack.name, pack.size, pack.blake3, pack.salt, totals[number]) for number, pack in enumerate(packs.complete())
+            RecordPack(pack.name, pack.size, pack.blake3, pack.salt, live[number]) for number, pack in enumerate(packs.complete())
         ]
         footer.raw_bytes = self.raw_bytes
-        self._record.finish(footer, chunks, trusted)
+        self._record.finish(footer, self._chunks, trusted)
 
     def close(self) -> None:
         self._record.abandon()

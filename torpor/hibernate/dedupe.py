@@ -19,28 +19,30 @@ from torpor.format.index import Pack
 from torpor.format.version import NONE
 from torpor.hibernate.idtable import IdTable
 from torpor.hibernate.packer import PackList
+from torpor.plan import consolidate
 from torpor.workspace.journal import JournalPack
 from torpor.workspace.record import Record, RecordPack
 
 _UNKNOWN = NONE
 _NEVER = NONE - 1
-THIN = 0.5  # a pack with less than this part live is written anew …
-CONSOLIDATE = 0.05  # … up to this part of the workspace a snapshot …
-CONSOLIDATE_MIN = 16 * 1024 * 1024  # … or so many bytes of chunks, which cost nothing to speak of
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """Chunks that lie in the store: a record's, or those of a dead attempt's journal. `trusted`: one byte a chunk."""
+    """Chunks that lie in the store: a record's, or those of a dead attempt's journal. `trusted`: one byte a chunk.
+
+    `anew`: numbers of packs whose chunks are stored again, though they are there.
+    """
 
     chunks: ChunkList
     packs: list[RecordPack]
     trusted: bytes
-    budget: int = 0  # raw bytes that consolidation may store anew
+    anew: frozenset[int] = frozenset()
 
 
 def from_record(record: Record) -> Stored:
-    chunks = record.chunks
-    return Stored(chunks, record.footer.packs, record.trusted, max(CONSOLIDATE_MIN, int(record.footer.raw_bytes * CONSOLIDATE)))
+    packs = record.footer.packs
+    thin = consolidate.packs([pack.size for pack in packs], [pack.live for pack in packs])
+    return Stored(record.chunks, packs, record.trusted, thin)
 
 
 def from_journals(journals: list[list[JournalPack]]) -> tuple[Stored, IdTable]:
@@ -77,10 +79,9 @@ class Carrier:
         self._lock = lock
         self._map = array("I", [_UNKNOWN]) * len(self._old)
         self._old_packs = stored.packs
-        self._budget = stored.budget
+        self._anew = stored.anew
         self._pack_ok = [allowed.get(pack.name) == pack.size for pack in stored.packs]
         self._pack_verified = [pack.name in verified for pack in stored.packs]
-        self._thin = [pack.live < pack.size * THIN for pack in stored.packs]
 
     def carry(self, place: int) -> int | None:
         """The new place of an old chunk; None if it may not be named again."""
@@ -98,7 +99,7 @@ class Carrier:
             number = old.pack[place]
             if number == NONE:
                 mapped = self._new.append_hole(old.raw[place])
-            elif self._pack_ok[number] and (self._trusted[place] or self._pack_verified[number]) and not self._rewrite(number, place):
+            elif number not in self._anew and self._pack_ok[number] and (self._trusted[place] or self._pack_verified[number]):
                 pack = self._old_packs[number]
                 target = self._packs.reuse(Pack(pack.name, pack.size, pack.blake3, pack.salt))
                 mapped = self._new.append(
@@ -112,13 +113,6 @@ class Carrier:
                 )
             self._map[place] = mapped
             return mapped
-
-    def _rewrite(self, number: int, place: int) -> bool:
-        """Consolidation: chunks of thin packs are stored anew while the budget lasts."""
-        if not self._thin[number] or self._budget < self._old.raw[place]:
-            return False
-        self._budget -= self._old.raw[place]
-        return True
 
     def carry_all(self, refs: array[int]) -> array[int] | None:
         """All places of a chunked file, or None if one of them can't be carried."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from array import array
 
 from torpor.format import crypto, zstd
-from torpor.format.pack import FRAME, ROW
 from torpor.jobs import RestoreJob
 from torpor.wake.files import Kept
 from torpor.wake.survey import Survey
 from torpor.workspace import system
-from torpor.workspace.record import Footer, RecordPack, RecordWriter, Stats
+from torpor.workspace.record import Footer, RecordPack, RecordWriter, Stats, live_bytes
 from torpor.workspace.state import State
 
 
@@ -31,10 +30,7 @@ def keep_record(
                 array("B", kept.flags[base : base + rows]),
             )
             writer.block(rows, len(raw), zstd.compress(raw), stats)
-        live = [FRAME] * len(index.head.packs)
-        for place in range(len(chunks)):
-            if not chunks.is_hole(place) and survey.references[place]:
-                live[chunks.pack[place]] += chunks.sealed[place] + ROW.size
+        live = live_bytes(chunks, survey.used, len(index.head.packs))
         footer = Footer(
             lineage=job.lineage, ticket=crypto.ticket(job.keys.id_key), snapshot=job.snapshot, rental=state.rental(),
             roots=roots, raw_bytes=survey.raw_bytes,

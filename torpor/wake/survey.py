@@ -21,6 +21,7 @@ class Survey:
     """Entries by kind. All numbers are entry numbers of the snapshot; only roots in `selected` are in it.
 
     `folders`: number → (parent, name), in tree order. `small`/`small_place`/`small_class` and `large` are files with content.
+    `references`, `used`: by place of a chunk, how often files refer to it, and how many of its bytes they are.
     `device`/`inode`/`ctime` are one row an entry, for the new stat record; for entries that `known` has they start as recorded.
     """
 
@@ -36,6 +37,7 @@ class Survey:
         self.symlinks = array("I")
         self.hardlinks, self.hardlink_targets = array("I"), array("I")
         self.references = array("I", bytes(4 * len(index.chunks)))
+        self.used = array("Q", bytes(8 * len(index.chunks)))
         self.raw_bytes = self.files = self.small_bytes = 0
         self.data_bytes: Counter[int] = Counter()  # by root: what a restore into an empty target writes, all but the holes
         self.unchanged = bytearray()  # 1: the record has the same content for this path; 2: and has checked these very chunks
@@ -101,20 +103,24 @@ class Survey:
         heavy = self._heavy
         parents = select(block.parent[first:last], codes, contents.IS_BUNDLED)
         names = select(block.names[first:last], codes, contents.IS_BUNDLED)
-        size = sum(select(block.size[first:last], codes, contents.IS_BUNDLED))
+        sizes = list(select(block.size[first:last], codes, contents.IS_BUNDLED))
         self.small.extend(select(range(block.base + first, block.base + last), codes, contents.IS_BUNDLED))
         self.small_place += places
         self.small_class.extend([klass_of(name, parent in heavy) for name, parent in zip(names, parents, strict=True)])
         for place, count in Counter(places).items():
             self.references[place] += count
-        self.small_bytes += size
-        self.data_bytes[self._root] += size
+        used = self.used
+        for place, size in zip(places, sizes, strict=True):
+            used[place] += size
+        self.small_bytes += sum(sizes)
+        self.data_bytes[self._root] += sum(sizes)
 
     def _chunked(self, number: int, refs: array[int]) -> None:
         self.large.append(number)
         raw, pack = self.index.chunks.raw, self.index.chunks.pack
         for place in refs:
             self.references[place] += 1
+            self.used[place] = raw[place]
             if pack[place] != NONE:
                 self.data_bytes[self._root] += raw[place]
 

@@ -24,6 +24,7 @@ from blake3 import blake3
 from torpor.errors import Malformed
 from torpor.format import columns, entries, zstd
 from torpor.format.chunks import ChunkList
+from torpor.format.pack import FRAME, ROW
 from torpor.format.untrusted import BROKEN
 from torpor.format.version import ROWS_MAX, SECTION_MAX
 from torpor.workspace.scan import Stat
@@ -44,6 +45,16 @@ class RecordPack(msgspec.Struct, frozen=True):
     blake3: bytes
     salt: bytes
     live: int
+
+
+def live_bytes(chunks: ChunkList, used: array[int], packs: int) -> list[int]:
+    """How much of each of `packs` packs is live, where files use `used` raw bytes of each chunk (of those that it has a row for)."""
+    live = [FRAME] * packs
+    for place in range(min(len(chunks), len(used))):
+        if not chunks.is_hole(place):
+            part = min(1.0, used[place] / chunks.raw[place])
+            live[chunks.pack[place]] += int((chunks.sealed[place] + ROW.size) * part)
+    return live
 
 
 class Footer(msgspec.Struct, kw_only=True):
