@@ -109,10 +109,10 @@ def verify(
     distrust.learn(repository, out.damage, (name for name in check.read if PACKS + name not in out.damage))
     if not out.damage:
         _sign(repository, snapshot, out, check, host() if host is not None else None)
-        if readings is not None:
-            readings.done()
     else:
         out.hurt = hurt_by(repository, set(out.damage))
+    if readings is not None:
+        readings.done()  # it came to its end: the next one reads everything
     return out
 
 
