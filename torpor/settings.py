@@ -60,7 +60,7 @@ _TRUE = ("1", "true", "yes", "on")
 
 
 def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
-    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER and its own, as in providers.py), TORPOR_RECOVERY_KEY,
+    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER and its own names), TORPOR_RECOVERY_KEY,
     TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE, TORPOR_GPU, TORPOR_COPIES, TORPOR_CACHE, TORPOR_CACHE_SIZE.
 
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.

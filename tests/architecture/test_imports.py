@@ -28,6 +28,7 @@ def command(*arguments: str) -> str:
 LIGHT: dict[str, tuple[str, set[str]]] = {
     "the package": ("import torpor", HEAVY),
     "messages": ("import torpor.jobs", HEAVY - {"msgspec"}),
+    "uploads to B2": ("import torpor.storage.transport_b2", HEAVY - {"msgspec"} | {"b2sdk", "requests", "ssl", "urllib3"}),
     "torpor --version": (command("--version"), HEAVY | {"torpor.bench"}),
     "torpor bench --help": (command("bench", "--help"), CODECS | ORCHESTRATOR | {"cryptography", "torpor.bench"}),
 }

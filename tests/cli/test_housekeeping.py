@@ -107,6 +107,20 @@ def test_a_lost_manifest_is_told_and_recorded(cli: Cli, two: list[str]) -> None:
     assert cli.json("prune")["marked"] > 0
 
 
+def test_the_hurt_are_named(cli: Cli, two: list[str], workspace: Path) -> None:
+    """A pack that vanished: told by verify, and from then on by snapshots and retain; the next snapshot is whole."""
+    largest = max(cli.packs(), key=lambda path: path.stat().st_size)
+    largest.unlink()
+    assert cli.json("snapshots")["hurt"] == []
+    assert cli.fails(12, "verify", two[0], "--presence")["hurt"] == two[:1]
+    shown = cli.ok("snapshots", "--json")
+    assert (shown.json["hurt"], f"warning: {two[0]} needs objects" in shown.err) == (two[:1], True)
+    plan = cli.ok("retain", "--json", "--dry-run")
+    assert (plan.json["hurt"], f"warning: {two[0]} needs objects" in plan.err) == (two[:1], True)
+    healed = cli.json("snapshot", workspace)["snapshot_id"]
+    assert cli.json("verify", healed, "--full")["hurt"] == []
+
+
 def test_removal_is_no_rollback(cli: Cli, two: list[str], workspace: Path) -> None:
     cli.ok("rm", "latest", "--yes")
     assert [row["snapshot_id"] for row in cli.json("snapshots")["snapshots"]] == two[:1]

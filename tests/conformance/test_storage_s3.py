@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import boto3
 import pytest
 
 from tests.emulators.rclone import Rclone
 from tests.emulators.s3 import Object, S3Emulator
 from torpor.access import Access
 from torpor.storage.base import Store
+from torpor.storage.s3 import S3Store
 from torpor.storage.table import open_store
 from torpor.testing.store_suite import StoreSuite
 
@@ -42,6 +42,10 @@ class S3Suite(StoreSuite):
 
     def open_again(self, url: str) -> Store:
         return open_store(url, self.access)
+
+    def fill(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.raw_put(name, name.encode())
 
     def raw_get(self, name: str) -> bytes | None:
         found = self.emulator.objects.get("a/prefix/" + name)
@@ -79,12 +83,15 @@ class TestB2OverS3(S3Suite):
 
 
 class TestRclone(StoreSuite):
-    """A server that nothing is known of. A bucket is a folder; what it read of folders it keeps, so others write through it too."""
+    """A server that nothing is known of. A bucket is a folder; what it read of folders it keeps, so others write through it too.
+
+    Each test has a prefix of its own, since after many writes to one name at once that name stays in its lists, deleted or not.
+    """
 
     server: Rclone
-    client: Any
     access: Access
-    opened: Store
+    first: S3Store
+    prefix: str
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
@@ -92,27 +99,25 @@ class TestRclone(StoreSuite):
         with Rclone(tmp_path_factory.mktemp("rclone")) as server:
             cls.server = server
             cls.access = Access({"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret})
-            cls.opened = open_store(f"s3://bucket?endpoint={server.url}", cls.access)
-            keys = {"aws_access_key_id": server.key, "aws_secret_access_key": server.secret}
-            cls.client = boto3.session.Session().client("s3", endpoint_url=server.url, region_name="us-east-1", **keys)
-            cls.client.create_bucket(Bucket="bucket")
+            (server.folder / "bucket").mkdir()
+            cls.first = S3Store.from_url(f"s3://bucket?endpoint={server.url}", cls.access)
             yield
 
     def make_store(self) -> Store:
-        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
-            for found in page.get("Contents", ()):
-                self.raw_delete(found["Key"])
-        return self.opened
+        self.prefix = os.urandom(4).hex() + "/"
+        store = S3Store.from_url(f"s3://bucket/{self.prefix}?endpoint={self.server.url}", self.access)
+        store._client._s3, store._client._session = self.first._client.s3, self.first._client._session
+        return store
 
     def open_again(self, url: str) -> Store:
         return open_store(url, self.access)
 
     def raw_get(self, name: str) -> bytes | None:
-        path = self.server.folder / "bucket" / name
+        path = self.server.folder / "bucket" / self.prefix / name
         return path.read_bytes() if path.is_file() else None
 
     def raw_put(self, name: str, data: bytes) -> None:
-        self.client.put_object(Bucket="bucket", Key=name, Body=data)
+        self.first._client.s3.put_object(Bucket="bucket", Key=self.prefix + name, Body=data)
 
     def raw_delete(self, name: str) -> None:
-        self.client.delete_object(Bucket="bucket", Key=name)
+        self.first._client.s3.delete_object(Bucket="bucket", Key=self.prefix + name)

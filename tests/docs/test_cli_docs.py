@@ -87,6 +87,7 @@ def test_json_fields(cli: Cli, workspace: Path, tmp_path: Path) -> None:
         "rm": cli.json("rm", "latest", "--dry-run"),
         "retain": cli.json("retain", "--dry-run"),
         "prune": cli.json("prune", "--dry-run"),
+        "costs": cli.json("costs"),
         "doctor": cli.json("doctor"),
         "bench": cli.json("bench", "--size", "8M", "--folder", tmp_path),
         "keys show": cli.json("keys", "show"),

@@ -77,6 +77,7 @@ class B2:
         self.bucket, self.key_id, self.key = self.the_bucket.name, key.id, key.secret
         self.requests: list[Seen] = []
         self.faults = Faults()
+        self.full: Refusal | None = None  # the answer to every upload below packs/, after the faults
 
     @property
     def realm(self) -> str:
@@ -197,7 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
             call = CALLS.get(endpoint)
             if call is None or self.command != "POST":
                 raise Refusal(404, "not_found", "no such call")
-            result = call(b2.service, token, json.loads(body))
+            try:
+                result = call(b2.service, token, json.loads(body))
+            except (KeyError, TypeError, ValueError) as error:
+                raise Refusal(400, "bad_json", f"{error!r}") from None
         return _Answer(200, {"Content-Type": "application/json"}, json.dumps(result).encode())
 
     def _authorize(self, b2: B2, basic: str) -> dict[str, Any]:
@@ -220,6 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(400, "bad_request", "File names must not be empty, and no folder's")
         taken = service.begin_upload(token, name)
         try:
+            if self.server.b2.full and "packs/" in name:
+                raise self.server.b2.full
             digest = self.headers.get("X-Bz-Content-Sha1") or ""
             if hashlib.sha1(body, usedforsecurity=False).hexdigest() != digest:
                 raise Refusal(400, "bad_request", "Sha1 did not match data received")

@@ -70,11 +70,13 @@ QUIRKS = {
 
 class S3Emulator:
     """One bucket of one service, at `url`, from `with` on. `page`: names in a page of a list. `skew`: how far its clock is ahead.
+    `tokens`: whether a page that is not the last tells where the next begins.
 
     `objects` by name, `requests` in order, `faults`: called with each request (not under the lock), returns what goes wrong with it.
     """
 
     def __init__(self, profile: str = "aws", bucket: str = "bucket", page: int = 1000, skew: float = 0.0) -> None:
+        self.profile = profile
         self.quirks = QUIRKS[profile]
         self.bucket = bucket
         self.page = page
@@ -84,7 +86,9 @@ class S3Emulator:
         self.objects: dict[str, Object] = {}
         self.requests: list[Seen] = []
         self.faults: Callable[[Seen], Fault | None] = lambda _: None
+        self.tokens = True
         self.lock = threading.RLock()
+        self.closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="s3-emulator")
 
@@ -103,7 +107,10 @@ class S3Emulator:
         self.close()
 
     def close(self) -> None:
-        """End the server and every connection to it."""
+        """End the server and every connection to it, stalled ones too."""
+        if self.closing.is_set():
+            return
+        self.closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.hang_up()
@@ -181,6 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self._answer(parts.path, dict(pairs), seen, body) if fault.applied or not instead else Answer(0)
         if instead:
             answer = s3_answers.error(instead, fault.headers)
+        elif fault.headers:
+            given = {name.lower() for name, _ in fault.headers}
+            answer = answer._replace(headers=(*(pair for pair in answer.headers if pair[0].lower() not in given), *fault.headers))
         if fault.lost:
             self._reset()
             return
@@ -200,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, fault: Fault) -> None:
         if fault.stall is not None and fault.answer is None:
-            fault.stall.wait(LONGEST_STALL)
+            self._stall(fault.stall)
         self.send_response(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)
@@ -212,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if fault.stall is not None:
             self.wfile.write(body[: fault.answer or 0])
-            fault.stall.wait(LONGEST_STALL)
+            self._stall(fault.stall)
             self.wfile.write(body[fault.answer or 0 :])
             return
         end = len(body) if fault.answer is None else min(fault.answer, len(body))
@@ -224,6 +234,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             if fault.reset:
                 self._reset()
+
+    def _stall(self, until: threading.Event) -> None:
+        end = time.monotonic() + LONGEST_STALL
+        while not until.wait(0.05) and not self.server.emulator.closing.is_set() and time.monotonic() < end:
+            continue
 
     def _reset(self) -> None:
         """End the connection by RST."""

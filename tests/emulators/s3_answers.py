@@ -111,7 +111,8 @@ def _list(emulator: S3Emulator, query: dict[str, str]) -> Answer:
     lines = [f"<Name>{emulator.bucket}</Name><KeyCount>{len(page)}</KeyCount><EncodingType>url</EncodingType>"]
     if len(page) < len(names):
         token = base64.urlsafe_b64encode(page[-1].encode()).decode()
-        lines.append(f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>")
+        following = f"<NextContinuationToken>{token}</NextContinuationToken>" if emulator.tokens else ""
+        lines.append(f"<IsTruncated>true</IsTruncated>{following}")
     else:
         lines.append("<IsTruncated>false</IsTruncated>")
     for name in page:

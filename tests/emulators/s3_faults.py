@@ -13,7 +13,8 @@ LONGEST_STALL = 120.0  # seconds; a test that never lets go ends all the same
 
 
 class Fault(NamedTuple):
-    """`status`: this error is answered, with `code` and `headers`. `applied`: the request takes effect before it goes wrong.
+    """`status`: this error is answered, with `code`. `headers`: of the answer, whatever it is. `applied`: the request takes effect
+    before it goes wrong.
 
     `upload`: the connection is reset once that many bytes of the request's body came. `answer`: so many bytes of the answer's body
     are sent, then the connection ends: by RST if `reset`, else as if all were sent. `lost`: it is reset before anything is answered.

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.properties.barestore import BareStore
 from tests.properties.tinyhost import TinyHost
 from torpor.clock import FakeClock, parse_rfc3339
 from torpor.control import catalogue, claims, heads, marks, needs, prune, receipts, repository, snapshots
@@ -27,7 +28,7 @@ from torpor.format import manifest, names, recovery
 from torpor.format.manifest import Claim, Manifest
 from torpor.jobs import Scope
 from torpor.settings import load
-from torpor.storage.base import PACKS
+from torpor.storage.base import PACKS, Store
 from torpor.storage.memory import MemoryStore
 from torpor.testing.faults import Crash
 from torpor.testing.stepper import Actor, SteppedStore, Stepper
@@ -39,11 +40,12 @@ SCOPE = Scope(roots=[b"/work"])
 class World:
     """One store, two rentals of one lineage, and as many control sides as there are actors, each with a home of its own."""
 
-    def __init__(self, folder: Path, like: World | None = None) -> None:
+    def __init__(self, folder: Path, like: World | None = None, *, bare: bool = False) -> None:
         self.clock: FakeClock = FakeClock(like.clock.at) if like else FakeClock()
         self.memory = MemoryStore(self.clock)
         self.stepper = Stepper()
-        self.store = SteppedStore(self.memory, self.stepper)
+        stepped = SteppedStore(self.memory, self.stepper)
+        self.store: Store = BareStore(stepped) if bare else stepped
         self.folder = folder
         self.late: set[str] = set()  # manifests written after their claim had run out
         self.expiry: dict[str, float] = {}  # when each claim runs out, or ran out
@@ -158,9 +160,10 @@ class World:
 
 
 @contextmanager
-def world(like: World | None = None) -> Iterator[World]:
+def world(like: World | None = None, *, bare: bool = False) -> Iterator[World]:
+    """`bare`: its store has neither conditional puts nor grants of a prefix."""
     with tempfile.TemporaryDirectory() as folder:
-        made = World(Path(folder), like)
+        made = World(Path(folder), like, bare=bare)
         try:
             yield made
         finally:
@@ -244,19 +247,23 @@ class Interleaving:
         self.there.stepper.crash(actor)
 
 
-def interleave(data: st.DataObject) -> None:
-    with world(history()) as there:
+def interleave(data: st.DataObject, *, bare: bool = False) -> None:
+    with world(history(), bare=bare) as there:
         Interleaving(there, data).run()
         there.end()
 
 
-many = settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.parametrize("bare", [False, True], ids=["full", "bare"])
+@pytest.mark.parametrize("part", range(2))
 @many
 @given(st.data())
-def test_the_law_holds_in_any_order(data: st.DataObject) -> None:
-    interleave(data)
+def test_the_law_holds_in_any_order(part: int, bare: bool, data: st.DataObject) -> None:
+    """Two hundred interleavings together."""
+    del part
+    interleave(data, bare=bare)
 
 
 def blind(repo: Repository) -> needs.Needed:
@@ -272,6 +279,6 @@ def test_the_model_finds_a_prune_that_is_blind(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(prune, "needed", blind)
     monkeypatch.setattr(marks, "check_unmarked", lambda repo, packs: None)
     monkeypatch.setattr(heads, "check_present", lambda repo, packs: None)
-    few = settings(many, phases=[Phase.generate])
+    few = settings(many, max_examples=100, phases=[Phase.generate])
     with pytest.raises(AssertionError, match="has a manifest and lacks"):
         few(given(st.data())(interleave))()

@@ -20,6 +20,7 @@ from torpor.format.manifest import IndexRef
 from torpor.format.version import NONE
 from torpor.jobs import CheckJob, Granter, Job, ProbeJob, ProbeResult, RestoreJob, Result, SnapshotJob, SnapshotResult
 from torpor.storage.base import PACKS, Store
+from torpor.storage.grants import find
 
 KEEP = 3  # packs of before that a snapshot goes on naming
 
@@ -100,10 +101,14 @@ class TinyHost:
         aad = packs.chunk_aad(packs.chunk_aad_prefix(job.repository, name), 0, 0, len(data))
         header, table = packs.encode_ends(job.repository, name, key, 3, salt, [row])
         whole = header + crypto.Sealer(key).seal(0, data, aad) + table
-        self.store.put(PACKS + name, whole, if_absent=True)
+        self._put(job, name, whole)
         stored = Stored(index.Pack(name, len(whole), blake3(whole).digest(), salt), row)
         self.journals[job.snapshot][2].append(stored)
         return stored
+
+    def _put(self, job: SnapshotJob, name: str, whole: bytes) -> None:
+        find(job.grant, "put", name)  # raises if the job was not granted it
+        self.store.put(PACKS + name, whole, if_absent=True)
 
     def _index(self, job: SnapshotJob, data_key: bytes, named: list[Stored]) -> IndexRef:
         writer = names.writer(job.snapshot, job.attempt)
@@ -123,5 +128,5 @@ class TinyHost:
         head = index.encode_head([section for section, _ in sealed], [item.pack for item in named])
         whole = head + b"".join(data for _, data in sealed)
         name = names.index(job.snapshot, job.attempt)
-        self.store.put(PACKS + name, whole, if_absent=True)
+        self._put(job, name, whole)
         return IndexRef(name, len(whole), hashlib.sha256(whole).hexdigest(), len(head), hashlib.sha256(head).hexdigest())

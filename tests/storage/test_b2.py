@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
+from b2sdk.v3 import exception
 
 from tests.emulators.b2 import B2, LOST, RESET
 from tests.emulators.b2_service import Refusal
@@ -252,8 +254,9 @@ def test_a_realm_that_is_none(b2: B2) -> None:
     assert "realm" in caught.value.remedy
 
 
-def test_what_is_absent_has_the_base_that_b2sdk_gives_no_name() -> None:
-    assert b2_errors.ABSENT.__name__ == "ResourceNotFound"
+def test_the_table_of_errors_names_classes_that_b2sdk_has() -> None:
+    there = {name for name, found in vars(sys.modules[exception.B2Error.__module__]).items() if isinstance(found, type)}
+    assert {name for names, *_ in b2_errors.KINDS for name in names} | {"ResourceNotFound"} <= there
 
 
 # URLs

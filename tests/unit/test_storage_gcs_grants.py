@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -78,8 +77,8 @@ def test_a_host_writes_what_it_was_granted_once(field: Field) -> None:
 def test_bytes_that_changed_on_the_way_are_noticed(field: Field) -> None:
     write = field.gcs.service.write
 
-    def changed(name: str, data: bytes, *rest: Any) -> Stored:
-        return write(name, data + b"!", *rest)
+    def changed(name: str, data: bytes, match: str | None, md5: str | None, metadata: Mapping[str, str] | None = None) -> Stored:
+        return write(name, data + b"!", match, md5, metadata)
 
     field.gcs.service.write = changed  # type: ignore[method-assign]
     with Transfer(field.store.grant_put(FOLDER, 0, [NAME]), clock=field.clock) as transfer, pytest.raises(Damaged, match="other bytes"):

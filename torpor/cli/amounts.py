@@ -21,6 +21,15 @@ def size(count: float) -> str:
     return f"{count:.{max(0, 3 - len(str(int(count))))}f} {unit}"
 
 
+def money(amount: float) -> str:
+    """US dollars: `$12.34`, below one with four digits after the point."""
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    if 0 < amount < 0.0001:
+        return "<$0.0001"
+    return f"${amount:.4f}" if amount else "$0"
+
+
 def rate(count: float, seconds: float) -> str:
     return f"{count / max(seconds, 1e-9) / 1e9:.2f} GB/s"
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "rm": Row("torpor.cli.rm", "Remove snapshots."),
     "retain": Row("torpor.cli.retain", "Remove snapshots that have grown old."),
     "prune": Row("torpor.cli.prune", "Delete what no snapshot needs any more."),
+    "costs": Row("torpor.cli.costs", "Estimate what the repository costs, here and elsewhere."),
     "keys show": Row("torpor.cli.keys_show", "Print the recovery key."),
     "keys confirm": Row("torpor.cli.keys_confirm", "Type the recovery key in, to show that it was written down."),
     "keys export": Row("torpor.cli.keys_export", "Write the keys to a file."),

@@ -10,6 +10,7 @@ from torpor.cli.parameters import option
 if TYPE_CHECKING:
     from torpor.cli.session import Session
     from torpor.control.catalogue import Snapshot
+    from torpor.control.repository import Repository
 
 PARAMETERS = (
     option("--machine", "MACHINE", "Only snapshots of this machine."),
@@ -23,7 +24,7 @@ _RIGHT = ("AGE", "FILES", "RAW", "STORED", "NEW", "RATIO")
 def run(session: Session, machine: str | None, lineage: str | None) -> int:
     """Oldest first. STORED is what the snapshot needs in the store, shared with others; NEW is what it added.
 
-    A snapshot whose manifest cannot be believed is named, and the exit code is 12.
+    A snapshot whose manifest cannot be believed is named, and the exit code is 12. One that needs what a verify found damaged is named too.
     """
     from torpor.control import catalogue
     from torpor.errors import Damaged
@@ -41,11 +42,15 @@ def run(session: Session, machine: str | None, lineage: str | None) -> int:
             session.say(line)
     else:
         session.note("There are no such snapshots." if good else "There are no snapshots.")
+    hurt = [snapshot_id for snapshot_id in _hurt(repository) if snapshot_id not in bad]
+    for snapshot_id in hurt:
+        session.warn(f"{snapshot_id} needs objects that are missing or damaged: `torpor verify {snapshot_id}` says which")
     for snapshot_id, error in bad.items():
         session.warn(f"{snapshot_id} can't be believed: {error.what}")
     answer: dict[str, object] = {
         "snapshots": [_fields(snapshot) for snapshot in found],
         "damaged": {snapshot_id: error.what for snapshot_id, error in bad.items()},
+        "hurt": hurt,
     }
     if bad:
         error = Damaged(
@@ -57,6 +62,16 @@ def run(session: Session, machine: str | None, lineage: str | None) -> int:
         raise error
     session.answer(answer)
     return 0
+
+
+def _hurt(repository: Repository) -> list[str]:
+    from torpor.control import distrust
+
+    if not distrust.packs(repository):
+        return []
+    from torpor.control import receipts  # loads much, and is seldom needed
+
+    return receipts.known_hurt(repository)
 
 
 def _wanted(snapshot: Snapshot, machine: str | None, lineage: str | None) -> bool:

@@ -109,6 +109,8 @@ def check_pins(repository: Repository, present: Iterable[str]) -> None:
         for lineage, known in list(pins.items()):
             if known["snapshot"] in there or not is_missed(repository, known["snapshot"], str(known.get("url", ""))):
                 continue
+            if repository.store.head(names.manifest(known["snapshot"])) is not None:
+                continue  # committed since `present` was listed
             if not removed_on_purpose(repository, known["snapshot"]):
                 raise RollbackSuspected(
                     f"Snapshot {known['snapshot']}, which this computer has seen, is gone from {repository.store.url}.",

@@ -1,4 +1,4 @@
-"""Packs that a verification found damaged: no new snapshot builds on them, so that taking it again stores their content anew.
+"""Packs and indexes that a verification found damaged: no new snapshot builds on them, so that taking it again stores their content anew.
 
 Kept in `TORPOR_HOME` as a cache: who loses it finds the damage again with the next verification. A pack that is read well later,
 because a copy was put back, is trusted again.
@@ -13,7 +13,7 @@ from torpor.storage.base import PACKS
 
 
 def learn(repository: Repository, damage: Mapping[str, str], good: Iterable[str]) -> None:
-    """Remember damage (object name → what is wrong), and forget that of packs (named below packs/) that were read well."""
+    """Remember damage (object name → what is wrong), and forget that of packs and indexes (named below packs/) that were read well."""
     bad = {name.removeprefix(PACKS): why for name, why in damage.items() if name.startswith(PACKS)}
     path = repository.home.damaged(repository.id)
     if not bad and not path.exists():

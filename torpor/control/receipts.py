@@ -106,13 +106,14 @@ def verify(
         out.seconds = round(progress.elapsed(), 3)
         return out
     out.seconds = round(progress.elapsed(), 3)
-    distrust.learn(repository, out.damage, (name for name in check.read if PACKS + name not in out.damage))
+    good = [name for name in (*check.read, snapshot.manifest.index.name) if PACKS + name not in out.damage]
+    distrust.learn(repository, out.damage, good)
     if not out.damage:
         _sign(repository, snapshot, out, check, host() if host is not None else None)
     else:
         out.hurt = hurt_by(repository, set(out.damage))
     if readings is not None:
-        readings.done()  # it came to its end: the next one reads everything
+        readings.done()  # with damage too: it came to its end, and the next one reads everything
     return out
 
 
@@ -308,6 +309,12 @@ def _of(repository: Repository, snapshot: Snapshot) -> Iterator[Receipt]:
 
 def is_fresh(repository: Repository, receipt: Receipt) -> bool:
     return 0 <= repository.clock.now() - parse_rfc3339(receipt.time) <= FRESH
+
+
+def known_hurt(repository: Repository) -> list[str]:
+    """Snapshots that name what verifications on this computer found missing or damaged."""
+    bad = {PACKS + name for name in distrust.packs(repository)}
+    return hurt_by(repository, bad) if bad else []
 
 
 def hurt_by(repository: Repository, objects: set[str]) -> list[str]:

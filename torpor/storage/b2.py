@@ -1,4 +1,4 @@
-"""Objects in a bucket of Backblaze B2, by its native API (docs/providers.md has its ways).
+"""Objects in a bucket of Backblaze B2, by its native API (docs/providers-b2.md has its ways).
 
 B2 keeps every version of a name until it is deleted. A put of a name that is taken makes a new version, which readers see instead.
 There are no conditional puts: `if_absent` looks before it writes, and of several writers at once more than one can believe that it
@@ -58,7 +58,7 @@ class B2Store(Store):
         key_id, key = access.get("B2_KEY_ID"), access.get("B2_APPLICATION_KEY")
         if not key_id or not key:
             raise UsageError(
-                "Storage at b2: needs an application key.", remedy="Set B2_KEY_ID and B2_APPLICATION_KEY; docs/providers.md says which."
+                "Storage at b2: needs an application key.", remedy="Set B2_KEY_ID and B2_APPLICATION_KEY; docs/providers-b2.md says which."
             )
         return cls(bucket, prefix, key_id, Secret(key), realm)
 

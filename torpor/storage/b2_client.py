@@ -9,16 +9,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import requests
-from b2sdk.v3 import B2Http, B2HttpApiConfig, B2Session, InMemoryAccountInfo
-from b2sdk.v3 import exception as b2
-
 from torpor.errors import StorageUnavailable
-from torpor.storage.b2_errors import ABSENT, asking, translate
+from torpor.storage.b2_errors import asking, is_kind, translate
 from torpor.storage.base import Missing, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from b2sdk.v3.exception import B2Error
 
     from torpor.settings import Secret
 
@@ -39,44 +37,18 @@ class File(NamedTuple):
     time: float
 
 
-class _Http(B2Http):  # type: ignore[misc]  # b2sdk's classes have no types
-    """Gives up within the minute: b2sdk by itself tries a call for a quarter of an hour, and waits 20 minutes for an answer."""
-
-    def request(
-        self,
-        method: Any,
-        url: str,
-        headers: dict[str, str],
-        data: Any = None,
-        try_count: int = TRIES,
-        params: Any = None,
-        *,
-        stream: bool = False,
-        _timeout: int | None = None,
-    ) -> Any:
-        count, timeout = min(try_count, TRIES), min(_timeout or TIMEOUT, TIMEOUT)
-        return super().request(method, url, headers, data, count, params, stream=stream, _timeout=timeout)
-
-
-class _Session(B2Session):  # type: ignore[misc]
-    B2HTTP_CLASS = _Http
-
-
-def _http_session() -> requests.Session:
-    session = requests.Session()
-    session.auth = lambda request: request  # else a .netrc would replace the Authorization header
-    return session
-
-
 class Client:
     """`where`: how errors call the place. Raises torpor's errors; opens no connection before the first call."""
 
     def __init__(self, where: str, realm: str, bucket: str, key_id: str, key: Secret) -> None:
+        from b2sdk.v3 import exception  # so that a package that is missing is told of at once
+
         self._where = where
         self._realm = realm
         self.bucket = bucket
         self._key_id = key_id
         self._key = key
+        self._b2 = exception
         self._lock = threading.Lock()
         self._ready: tuple[Any, str] | None = None
 
@@ -95,7 +67,7 @@ class Client:
         for left in reversed(range(TRIES)):
             try:
                 answer = session.upload_file(bucket, name, len(data), "application/octet-stream", sha1, {}, io.BytesIO(data))
-            except b2.B2Error as error:
+            except self._b2.B2Error as error:
                 if left and (error.should_retry_upload() or error.should_retry_http()) and not _is_forbidden(error):
                     session.account_info.clear_bucket_upload_data(bucket)
                     time.sleep(min(error.retry_after_seconds or 0, TIMEOUT))
@@ -109,6 +81,8 @@ class Client:
 
         What is returned is short if the object is. `Missing` if there is none.
         """
+        from requests import RequestException
+
         session, _ = self._open()
         url = session.get_download_url_by_name(self.bucket, name)
         chosen = (start, end - 1) if end else None
@@ -117,13 +91,13 @@ class Client:
                 try:
                     with session.download_file_from_url(url, range_=chosen) as response:
                         if chosen and response.status_code != 206:
-                            raise b2.UnknownError("a range was asked for")
+                            raise self._b2.UnknownError("a range was asked for")
                         return _read(response, out)
-                except b2.UnsatisfiableRange:
+                except self._b2.UnsatisfiableRange:
                     return b"", self._shorter(name, start)
-                except requests.RequestException as error:  # it broke off, after the headers
+                except RequestException as error:  # it broke off, after the headers
                     if not left:
-                        raise b2.B2ConnectionError(type(error).__name__) from None
+                        raise self._b2.B2ConnectionError(type(error).__name__) from None
         raise AssertionError("unreachable")
 
     def _shorter(self, name: str, start: int) -> int:
@@ -140,7 +114,9 @@ class Client:
         with asking("read", name, self._where):
             try:
                 found = session.get_file_info_by_name(self.bucket, name)
-            except ABSENT:
+            except self._b2.B2Error as error:
+                if not is_kind(error, "ResourceNotFound"):
+                    raise
                 return None
             size, stamp = int(found["content-length"]), int(found["x-bz-upload-timestamp"])
             return File(found["x-bz-file-id"], name, "upload", size, found["x-bz-content-sha1"] or "", stamp / 1000)
@@ -170,7 +146,7 @@ class Client:
     def delete(self, version: File) -> None:
         """For good. One that is gone already is no error."""
         session, _ = self._open()
-        with asking("delete", version.name, self._where), suppress(b2.FileNotPresent):
+        with asking("delete", version.name, self._where), suppress(self._b2.FileNotPresent):
             session.delete_file_version(version.id, version.name)
 
     def make_key(self, label: str, capabilities: list[str], prefix: str, life: int) -> tuple[str, str]:
@@ -183,7 +159,7 @@ class Client:
     def end_key(self, key_id: str) -> None:
         """One that has ended already is no error."""
         session, _ = self._open()
-        with asking("grant", "", self._where), suppress(b2.BadRequest):
+        with asking("grant", "", self._where), suppress(self._b2.BadRequest):
             session.delete_key(key_id)
 
     def download_token(self, prefix: str, life: int) -> str:
@@ -195,7 +171,7 @@ class Client:
     def _open(self) -> tuple[Any, str]:
         with self._lock:
             if self._ready is None:
-                session = _Session(InMemoryAccountInfo(), api_config=B2HttpApiConfig(http_session_factory=_http_session))
+                session = _new_session()
                 with asking("open", "", self._where):
                     session.authorize_account(self._realm, self._key_id, self._key.reveal())
                     self._ready = session, self._find_bucket(session)
@@ -206,12 +182,12 @@ class Client:
         if allowed:  # a key for some buckets: it knows their ids, and may not ask
             found = [bucket["id"] for bucket in allowed if bucket["name"] == self.bucket]
             if not found:
-                raise b2.RestrictedBucket("")
+                raise self._b2.RestrictedBucket("")
         else:
             buckets = session.list_buckets(session.account_info.get_account_id(), bucket_name=self.bucket)["buckets"]
             found = [bucket["bucketId"] for bucket in buckets]
             if not found:
-                raise b2.NonExistentBucket(self.bucket)
+                raise self._b2.NonExistentBucket(self.bucket)
         return str(found[0])
 
 
@@ -223,9 +199,29 @@ def check_sha1(file: File, data: bytes, where: str) -> bytes:
     return digest
 
 
-def _is_forbidden(error: b2.B2Error) -> bool:
+def _new_session() -> Any:
+    """b2sdk's, which tries a call for a quarter of an hour and waits 20 minutes for an answer by itself; this one gives up sooner."""
+    from b2sdk.v3 import B2Http, B2HttpApiConfig, B2Session, InMemoryAccountInfo
+    from requests import Session
+
+    class Http(B2Http):  # type: ignore[misc]  # b2sdk's classes have no types
+        def request(self, *args: Any, try_count: int = TRIES, _timeout: int | None = None, **options: Any) -> Any:
+            return super().request(*args, try_count=min(try_count, TRIES), _timeout=min(_timeout or TIMEOUT, TIMEOUT), **options)
+
+    class Calls(B2Session):  # type: ignore[misc]
+        B2HTTP_CLASS = Http
+
+    def http_session() -> Session:
+        session = Session()
+        session.auth = lambda request: request  # else a .netrc would replace the Authorization header
+        return session
+
+    return Calls(InMemoryAccountInfo(), api_config=B2HttpApiConfig(http_session_factory=http_session))
+
+
+def _is_forbidden(error: B2Error) -> bool:
     """b2sdk would try again after every 401; only one that is about the token can end well."""
-    return isinstance(error, b2.Unauthorized) and not isinstance(error, b2.InvalidAuthToken)
+    return is_kind(error, "Unauthorized") and not is_kind(error, "InvalidAuthToken")
 
 
 def _file(found: dict[str, Any]) -> File:

@@ -207,7 +207,8 @@ class Store(ABC):
         """Let a host write new objects under `prefix` (`packs/<snapshot>/`) until `expires` (seconds since 1970; 0: for ever).
 
         `names`: the objects it will write, in full. A store with `prefix_grants` ignores them; another covers these alone.
-        A prefix that is not one folder below `packs/` raises `UsageError`.
+        A prefix that is not one folder below `packs/` raises `UsageError`. A store that cannot grant for so long ends the grant
+        sooner, and its `expires` says when.
         """
 
     @abstractmethod

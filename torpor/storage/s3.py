@@ -153,6 +153,7 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         def write() -> dict[str, Any]:
+            request["Body"].seek(0)
             with asking(self._place, "write", name):
                 try:
                     return dict(self._client.s3.put_object(**request))
@@ -181,7 +182,9 @@ class S3Store(Store):
                 return
             for found in page.get("Contents", ()):
                 name = found["Key"][skip:]
-                if name <= last:
+                if name == last:
+                    continue  # some servers list what is being replaced twice
+                if name < last:
                     raise Refused(f"{self.url} lists names in no order.", safe=AS_IT_WAS, remedy="Use another endpoint.")
                 last = name
                 if is_name(name):

@@ -43,6 +43,7 @@ class Unsupported(Refused):
 def asking(place: Place, doing: str, name: str = "") -> Iterator[None]:
     """Raise boto3's errors as torpor's. `doing` is a verb: what was being done with the object, or with the bucket if there is no name."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -50,6 +51,12 @@ def asking(place: Place, doing: str, name: str = "") -> Iterator[None]:
         raise answered(place, doing, name, error.response) from None
     except BotoCoreError as error:
         raise _unanswered(place, doing, name, error) from None
+    except (AttributeError, KeyError, ResponseParserError, TypeError, ValueError) as error:  # of boto3, for an answer that is no answer
+        raise StorageUnavailable(
+            f"What {place.profile.title} answered cannot be read.",
+            safe=UNKNOWN,
+            remedy="Check the endpoint of the storage URL, and try again.",
+        ) from error
 
 
 def repeat(call: Callable[[], T], again: type[StorageUnavailable] = Broken) -> T:
@@ -98,7 +105,7 @@ def answered(place: Place, doing: str, name: str, response: dict[str, Any]) -> T
         return Refused(said, safe="The object is there.", remedy="It lies in an archive class. Restore it there, then try again.")
     if code in _DIGESTS:
         return StorageUnavailable(f"{said} The bytes changed on the way.", safe=AS_IT_WAS, remedy="Try again.")
-    if status == 501 or code in ("NotImplemented", "MethodNotAllowed"):
+    if status in (405, 501):
         return Unsupported(said, safe=AS_IT_WAS, remedy="Name the service with ?provider=… or switch ?conditional=no in the storage URL.")
     if status >= 500 or status in (408, 409, 429) or code in _TEMPORARY:
         return StorageUnavailable(said, safe=UNKNOWN, remedy="Try again later; it was tried several times.")

@@ -82,6 +82,11 @@ class StoreCase:
         """The same objects by their URL; a store that needs credentials gives them here."""
         return open_store(url)
 
+    def fill(self, names: Sequence[str]) -> None:
+        """Put many objects, each with its name as its content; a store of which each put takes long may have a quicker way."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda name: self.store.put(name, name.encode()), names))
+
     @abstractmethod
     def raw_get(self, name: str) -> bytes | None:
         """An object's bytes, not through the store; None if there is none."""

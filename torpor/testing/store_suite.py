@@ -233,8 +233,7 @@ class StoreSuite(GrantSuite):
 
     def test_list_is_complete(self) -> None:
         names = sorted(f"packs/{OTHER if number % 3 else SNAPSHOT}/89abcdef-{number}" for number in range(2_500))
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda name: self.store.put(name, name.encode()), names))
+        self.fill(names)
         assert [(info.name, info.size) for info in self.store.list()] == [(name, len(name)) for name in names]
         assert self.names(FOLDER) == [name for name in names if name.startswith(FOLDER)]
         gone = names[::2]
