@@ -48,7 +48,7 @@ class Readings:
             os.write(self._file, line)
 
     def done(self) -> None:
-        """The verification is over and has its receipt: nothing is left to go on with."""
+        """The verification came to its end, good or bad: nothing is left to go on with."""
         self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
