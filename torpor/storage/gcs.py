@@ -154,7 +154,7 @@ class GcsStore(Store):
                 method,
                 signer.url(method, base + name, start, max(1, int(end - start)), headers),
                 headers,
-                "md5-after" if method == "PUT" else "",
+                "md5" if method == "PUT" else "",
             )
             for short, name in zip(below, names, strict=True)
         }
