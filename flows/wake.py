@@ -6,15 +6,14 @@ import asyncio
 import time
 from typing import Any, Literal
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows import steps
 from flows.hooks import say_what_runs
 from tasks import artifacts, stages
 from tasks import machine as machines
 from tasks import restore as restores
-from torpor.control import catalogue
-from torpor.control.repository import open_repository
+from torpor.control import fallback
 from torpor.control.restores import Options
 from torpor.errors import TorporError
 from torpor.jobs import RestoreResult
@@ -53,8 +52,7 @@ async def wake(
         memory_mib: Memory that the engine on the machine may use, in MiB.
     """
     began = time.monotonic()
-    repository = await asyncio.to_thread(open_repository, load(storage=storage))
-    wanted = await asyncio.to_thread(catalogue.resolve, repository, snapshot)
+    repository, wanted = await asyncio.to_thread(fallback.find, load(storage=storage), snapshot, get_run_logger().warning)
     options = Options(mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB)
     async with steps.session_on(repository) as session:
         address = on or machines.fresh_address(repository.home.machines)

@@ -20,6 +20,7 @@ Mode = Literal["new", "merge", "replace"]
 Owners = Literal["numbers", "names", "none"]
 UseGpu = Literal["auto", "off"]
 
+PATIENCE = 300.0
 PACKS_ASKED = 128  # packs that a job is given requests for at a time: 4 GiB of them, in some 100 kB of JSON
 
 
@@ -27,12 +28,13 @@ class Request(msgspec.Struct, frozen=True):
     """One storage request. `url` may be `file:///…`; headers may hold a signature, so it is never logged.
 
     `digest`: what the store checks a body against. "md5": the host adds `Content-MD5`, and the answer's `ETag` is that MD5.
+    "md5-after": nothing is added, as it would have to be signed; the answer tells the MD5 of what was stored.
     """
 
     method: str
     url: str
     headers: dict[str, str] = {}
-    digest: Literal["", "md5"] = ""
+    digest: Literal["", "md5", "md5-after"] = ""
 
     def __repr__(self) -> str:
         return f"Request({self.method} …)"
@@ -41,7 +43,8 @@ class Request(msgspec.Struct, frozen=True):
 class Grant(msgspec.Struct, frozen=True):
     """What a host may do for one job. `put` and `get` map object names to requests; a template covers all names of its kind.
 
-    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never.
+    In a template, `{name}` stands for the object's name below `packs/`. `expires` is seconds since 1970; 0 never. `fallback` is the
+    grant for a copy of the same objects, read where this one's store fails; it can have one itself.
     """
 
     put: dict[str, Request] = {}
@@ -49,6 +52,7 @@ class Grant(msgspec.Struct, frozen=True):
     put_template: Request | None = None
     get_template: Request | None = None
     expires: float = 0.0
+    fallback: Grant | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -97,8 +101,9 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
 
     `state` is the host's folder for records. `allowed` are packs with their sizes, of the parents and of this rental's own dead
     attempts, that are present and may be named again if the record trusts them; `verified` those that a full receipt covers, trusted
-    whoever wrote them. Memory in bytes (0: plan.limits decides); 0 workers: one a core; `rate`: bytes a second that it may send, 0
-    as many as it can.
+    whoever wrote them. Memory in bytes (0: plan.limits decides); 0 workers: one a core; `rate`: bytes a second that it may send, 0 as
+    many as it can; `patience`: seconds for which a request that gets nowhere is tried again; `tune`: set the kernel's network settings
+    for long and fast links, where this machine lets it.
     """
 
     repository: str
@@ -119,6 +124,8 @@ class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
+    tune: bool = False
     gpu: UseGpu = "auto"
 
 
@@ -130,7 +137,11 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
-    """Restore `snapshot` at `targets`. Memory, workers and rate as in `SnapshotJob`."""
+    """Restore `snapshot` at `targets`. `memory` to `tune` as in `SnapshotJob`.
+
+    `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host that keeps what is read, in
+    at most `cache_bytes`; empty for none.
+    """
 
     repository: str
     snapshot: str
@@ -148,7 +159,12 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
+    tune: bool = False
     gpu: UseGpu = "auto"
+    places: list[str] = []
+    cache: bytes = b""
+    cache_bytes: int = 0
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
@@ -185,8 +201,19 @@ class PreviewJob(msgspec.Struct, frozen=True, kw_only=True, tag="preview"):
 Job = SnapshotJob | RestoreJob | CheckJob | ProbeJob | PreviewJob
 
 
+class Traffic(msgspec.Struct, frozen=True):
+    """Requests sent to a store, `retries` among them; bytes of their bodies; how many at once the store was trusted with at the end."""
+
+    requests: int = 0
+    retries: int = 0
+    sent: int = 0
+    received: int = 0
+    pace: int = 0
+
+
 class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
-    """`keys`: each writer's data key, sealed to the repository. Sizes in bytes."""
+    """`keys`: each writer's data key, sealed to the repository. Sizes in bytes. `traffic`: what went over the network (`Traffic`),
+    all 0 where nothing did. `tuned`: network settings by name, each applied, already, denied or unsupported."""
 
     snapshot: str
     rental: str
@@ -211,10 +238,16 @@ class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
     read_bytes: int
     versions: dict[str, str]
     excludes: list[str] = []
+    traffic: Traffic = Traffic()
+    tuned: dict[str, str] = {}
 
 
 class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
-    """`fetched_bytes`: read from storage; `written_files`: files whose content was written; `removed`: deleted by `replace`."""
+    """`fetched_bytes`: read from storage; `cached_bytes`: read from the host's cache instead; `written_files`: files whose content was
+    written; `removed`: deleted by `replace`.
+
+    `traffic` and `tuned` as in `SnapshotResult`.
+    """
 
     snapshot: str
     files: int
@@ -231,6 +264,9 @@ class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
     seconds: float
     stages: dict[str, float]
     notes: list[str] = []
+    traffic: Traffic = Traffic()
+    tuned: dict[str, str] = {}
+    cached_bytes: int = 0
 
 
 class CheckResult(msgspec.Struct, kw_only=True, tag="check"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import msgspec
 
 from torpor.access import Access
 from torpor.errors import UsageError
+from torpor.providers import storage_url
 
 
 class Secret:
@@ -34,7 +36,8 @@ class Secret:
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there.
+    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there. `copies`: URLs of
+    stores that may hold copies. `cache`: a folder for packs that were read, with its bound in bytes; empty for none.
 
     `access`: how its store is reached; only the control side has it.
     """
@@ -46,23 +49,27 @@ class Settings(msgspec.Struct, frozen=True):
     passphrase: Secret = msgspec.field(default_factory=lambda: Secret(""))
     gpu: Literal["auto", "off"] = "auto"
     access: Access = msgspec.field(default_factory=Access)
+    copies: tuple[str, ...] = ()
+    cache: str = ""
+    cache_bytes: int = 0
 
 
+CACHE_SIZE = "50G"
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _TRUE = ("1", "true", "yes", "on")
 
 
 def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
-    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER), TORPOR_RECOVERY_KEY, TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE,
-    TORPOR_GPU.
+    """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER and its own names), TORPOR_RECOVERY_KEY,
+    TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE, TORPOR_GPU, TORPOR_COPIES, TORPOR_CACHE, TORPOR_CACHE_SIZE.
 
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
     """
     env = os.environ if environ is None else environ
     home = Path(env.get("TORPOR_HOME") or Path(env.get("HOME") or "~").expanduser() / ".torpor").absolute()
     url = storage or env.get("TORPOR_STORAGE", "")
-    provider = env.get("STORAGE_PROVIDER", "")
-    if not url and provider not in ("", "local"):
-        raise UsageError(f"STORAGE_PROVIDER={provider} is not known to this version.", remedy="Use local, or give --storage file:///path.")
+    if not url:
+        url = storage_url(env.get("STORAGE_PROVIDER") or "local", env)
     gpu = env.get("TORPOR_GPU") or "auto"
     if gpu not in ("auto", "off"):
         raise UsageError(f"TORPOR_GPU={gpu} means nothing.", remedy="Say auto or off.")
@@ -74,4 +81,15 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
         passphrase=Secret(env.get("TORPOR_PASSPHRASE", "")),
         gpu="off" if gpu == "off" else "auto",
         access=Access(env),
+        copies=tuple(dict.fromkeys(url.strip() for url in env.get("TORPOR_COPIES", "").split(",") if url.strip())),
+        cache=os.path.abspath(env["TORPOR_CACHE"]) if env.get("TORPOR_CACHE") else "",
+        cache_bytes=size(env.get("TORPOR_CACHE_SIZE") or CACHE_SIZE, "TORPOR_CACHE_SIZE"),
     )
+
+
+def size(text: str, flag: str) -> int:
+    """`512M`, `2GiB`, `1048576`: bytes; every unit is a power of 1024. Raises `UsageError` that names the flag."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?) ?([kmgt]?)i?b?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"{flag} {text!r} is no size.", remedy="Write it as 512M, 2G or a number of bytes.")
+    return int(float(found[1]) * 1024 ** _POWERS[found[2]])

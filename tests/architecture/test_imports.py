@@ -28,11 +28,16 @@ def command(*arguments: str) -> str:
 LIGHT: dict[str, tuple[str, set[str]]] = {
     "the package": ("import torpor", HEAVY),
     "messages": ("import torpor.jobs", HEAVY - {"msgspec"}),
+    "uploads to B2": ("import torpor.storage.transport_b2", HEAVY - {"msgspec"} | {"b2sdk", "requests", "ssl", "urllib3"}),
     "torpor --version": (command("--version"), HEAVY | {"torpor.bench"}),
     "torpor bench --help": (command("bench", "--help"), CODECS | ORCHESTRATOR | {"cryptography", "torpor.bench"}),
 }
 # Not there yet when the first byte of a file (snapshot) or of a pack (restore) is asked for.
-LATER = SCREEN | ORCHESTRATOR | {"asyncio", "dataclasses", "http.client", "numpy", "ssl", "subprocess", "typing_extensions"}
+LATER = (
+    SCREEN
+    | ORCHESTRATOR
+    | {"asyncio", "dataclasses", "http.client", "numpy", "shutil", "ssl", "subprocess", "tempfile", "typing_extensions"}
+)
 AT_THE_FIRST_BYTE = """
 import json, sys
 from torpor.cli.progress import Display

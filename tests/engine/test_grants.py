@@ -27,9 +27,20 @@ class Stingy(LocalStore):
     """Grants a few names at a time, for a short time, as stores do that sign each request."""
 
     few, life = 2, 3600.0
+    given: list[Grant]
+    ended: list[Grant]
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.given, self.ended = [], []
 
     def grant_put(self, prefix: str, expires: float, names: Sequence[str] = ()) -> Grant:
-        return Grant(put={name: self._request("PUT", name) for name in self._below(names)}, expires=self._ends())
+        self.given.append(Grant(put={name: self._request("PUT", name) for name in self._below(names)}, expires=self._ends()))
+        return self.given[-1]
+
+    def end_grant(self, grant: Grant) -> None:
+        self.ended.append(grant)
+        raise StorageUnavailable("The store does not answer.")
 
     def grant_get(self, names: Iterable[str], expires: float) -> Grant:
         return Grant(get={name: self._request("GET", name) for name in self._below(names)}, expires=self._ends())
@@ -127,6 +138,20 @@ def test_a_job_that_gets_no_more_says_so_and_goes_on_later(lab: Lab, host: Count
     assert taken.result.new_bytes < taken.result.stored_bytes  # what the first attempt stored was not sent again
     lab.restore(tmp_path / "copy")
     same(source, tmp_path / "copy")
+
+
+def test_every_grant_to_write_is_taken_back_when_its_job_is_over(lab: Lab, host: Counting, source: Path) -> None:
+    """As far as the store can; what it cannot take back ends by itself."""
+    store = stingy(lab)
+    lab.take(source)
+    assert len(store.given) > 1
+    assert store.ended == store.given
+    write(source / "more", os.urandom(48 * MIB))
+    host.answers = 0
+    store.few = 1
+    with pytest.raises(StorageUnavailable, match="cannot sign"):
+        lab.take(source)
+    assert store.ended == store.given
 
 
 @pytest.mark.parametrize(

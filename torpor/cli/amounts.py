@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torpor.jobs import Traffic
+
 
 def size(count: float) -> str:
     """`4.20 GB`: powers of 1000, three digits."""
@@ -12,6 +19,15 @@ def size(count: float) -> str:
         if count < 999.5 or unit == "PB":
             break
     return f"{count:.{max(0, 3 - len(str(int(count))))}f} {unit}"
+
+
+def money(amount: float) -> str:
+    """US dollars: `$12.34`, below one with four digits after the point."""
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    if 0 < amount < 0.0001:
+        return "<$0.0001"
+    return f"${amount:.4f}" if amount else "$0"
 
 
 def rate(count: float, seconds: float) -> str:
@@ -38,3 +54,23 @@ def age(time: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 file`, `2 files`, `1,234 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def traffic(used: Traffic) -> dict[str, int]:
+    """For `--json`: what went over the network."""
+    return {"requests": used.requests, "retries": used.retries, "sent": used.sent, "received": used.received}
+
+
+def network(used: Traffic, tuned: Mapping[str, str]) -> list[str]:
+    """Lines for people; none where no network was used, or tuned."""
+    lines = []
+    if used.requests:
+        again = f", {used.retries:,} of them again" if used.retries else ""
+        lines.append(
+            f"network: {count(used.requests, 'request')}{again}; {size(used.sent)} sent, {size(used.received)} received; "
+            f"up to {used.pace} at once in the end"
+        )
+    by_outcome: dict[str, list[str]] = {}
+    for key, outcome in tuned.items():
+        by_outcome.setdefault(outcome, []).append(key)
+    return lines + [f"kernel's network settings {outcome}: {', '.join(keys)}" for outcome, keys in by_outcome.items()]

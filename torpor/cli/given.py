@@ -6,18 +6,34 @@ import os
 import re
 from collections.abc import Sequence
 
+from torpor import settings
 from torpor.errors import UsageError
 
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
 def size(text: str, flag: str) -> int:
-    """`512M`, `2GiB`, `1048576`: bytes; every unit is a power of 1024. Raises `UsageError`."""
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?) ?([kmgt]?)i?b?", text.strip().lower())
-    if found is None:
-        raise UsageError(f"{flag} {text!r} is no size.", remedy="Write it as 512M, 2G or a number of bytes.")
-    return int(float(found[1]) * 1024 ** _POWERS[found[2]])
+    """As `settings.size`: `512M`, `2GiB`, `1048576`."""
+    return settings.size(text, flag)
+
+
+def rate(text: str | None, flag: str) -> int:
+    """`50M`: bytes a second; 0 if nothing was given. Raises `UsageError`."""
+    if text is None:
+        return 0
+    found = size(text.strip().lower().removesuffix("/s"), flag)
+    if not found:
+        raise UsageError(f"{flag} {text!r} would move nothing.", remedy="Write bytes a second, such as 50M; leave it out for no limit.")
+    return found
+
+
+def sample(text: str, flag: str) -> tuple[float, int]:
+    """`10%` or `20`: a part of all, or so many of them, the other being 0. Raises `UsageError`."""
+    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%|([1-9][0-9]{0,8})", text.strip())
+    part = float(found[1] or 0) / 100 if found is not None else 0.0
+    if found is None or part > 1 or (found[1] and not part):
+        raise UsageError(f"{flag} {text!r} is no sample.", remedy="Write a part of all packs, such as 10%, or how many.")
+    return part, int(found[2] or 0)
 
 
 def duration(text: str, flag: str) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FIRST_LINE, EVERY = 2.0, 5.0  # seconds until the first line, and between lines
 EVERY_VERBOSE = 1.0
 TICK = 0.1  # seconds between two looks of a terminal
-_ORDER = ("open", "plan", "scan", "compare", "read", "compress", "upload", "download", "decompress", "write", "finish", "verify")
+_ORDER = ("open", "plan", "scan", "compare", "read", "compress", "upload", "download", "decompress", "write", "finish", "verify", "copy")
 _BEFORE = ("scan", "plan", "compare", "open")  # stages that may run before the first byte is read
 _CLEAR = "\r\x1b[K"
 

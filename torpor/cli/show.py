@@ -26,24 +26,26 @@ PARAMETERS = (
 
 def run(session: Session, snapshot: str, files: bool, long: bool) -> int:
     """What the manifest says, the receipts there are, and the files that could not be saved as they are."""
-    from torpor.control import catalogue, listing, receipts
+    from torpor.control import catalogue, copylist, listing, receipts
     from torpor.control.commit import manifest_json
     from torpor.jobs import show_path
 
     repository = session.repository()
     found = catalogue.load(repository, catalogue.resolve(repository, snapshot))
     proofs = receipts.load_all(repository, found.id)
+    copies = copylist.urls_of(repository, found.id)
     with listing.opened(repository, found) as index:
         problems = index.problems()
         answer = manifest_json(found) | {
             "snapshot_id": found.id,
             "receipts": [_receipt_fields(receipt) for receipt in proofs],
             "problem_files": [{"path": show_path(p.path), "kind": p.kind, "detail": p.detail} for p in problems],
+            "copies": copies,
             "roots": [show_path(root.path) for root in index.meta.roots],
             "excludes": index.meta.excludes,
         }
         if not files:
-            _show(session, found, proofs, problems, index)
+            _show(session, found, proofs, problems, index, copies)
             session.answer(answer)
             return 0
         if session.json:
@@ -54,7 +56,7 @@ def run(session: Session, snapshot: str, files: bool, long: bool) -> int:
     return 0
 
 
-def _show(session: Session, found: Snapshot, proofs: list[Receipt], problems: list[Problem], index: IndexFile) -> None:
+def _show(session: Session, found: Snapshot, proofs: list[Receipt], problems: list[Problem], index: IndexFile, copies: list[str]) -> None:
     from torpor.jobs import show_path
 
     manifest, private = found.manifest, found.private
@@ -72,6 +74,7 @@ def _show(session: Session, found: Snapshot, proofs: list[Receipt], problems: li
         ("stored", f"{amounts.size(manifest.stored_bytes)} (ratio {manifest.ratio:.2f}), new {amounts.size(manifest.new_bytes)}"),
         ("packs", f"{manifest.packs:,}, {amounts.count(manifest.chunks, 'chunk')}"),
         ("codecs", ", ".join(f"{k} {amounts.size(u.raw_bytes)} → {amounts.size(u.coded_bytes)}" for k, u in manifest.codecs.items())),
+        ("copies", ", ".join(copies)),
         ("took", amounts.seconds(manifest.seconds)),
         ("versions", ", ".join(f"{key} {value}" for key, value in manifest.versions.items())),
     ]

@@ -25,6 +25,9 @@ PARAMETERS = (
     number("--level", "Level of the codec; 0 is its own."),
     option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
     number("--workers", "Threads that compress; 0 is one a core."),
+    option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
+    option("--patience", "DURATION", "How long a store that does not answer is tried again: 5m unless told."),
+    flag("--tune-network", "Set this machine's kernel for long and fast links, as far as it lets itself be; it stays so."),
     flag("--rescan", "Read every file, whatever the last snapshot's record says."),
     flag("--compare", "Decode everything that is encoded, and compare."),
     choice("--encryption", ("on", "none"), "For the first snapshot, which makes the repository."),
@@ -34,8 +37,8 @@ PARAMETERS = (
 
 def run(
     session: Session, source: list[str], name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool,
-    across_file_systems: bool, codec: Codec | None, level: int | None, memory: str | None, workers: int | None, rescan: bool,
-    compare: bool, encryption: str | None, dry_run: bool,
+    across_file_systems: bool, codec: Codec | None, level: int | None, memory: str | None, workers: int | None,
+    limit_rate: str | None, patience: str | None, tune_network: bool, rescan: bool, compare: bool, encryption: str | None, dry_run: bool,
 ) -> int:  # fmt: skip
     """Only what changed since the last snapshot of the same folders is read and stored.
 
@@ -55,11 +58,13 @@ def run(
         return preview(session, place, scope, rescan)
 
     from torpor.control.snapshots import Options, take
+    from torpor.jobs import PATIENCE
 
     repository = _repository(session, encryption)
     options = Options(
         name=name or "", machine=place.address, labels=labels, codec=codec or "auto", level=level or 0, compare=compare, rescan=rescan,
-        memory=size or 0, workers=workers or 0,
+        memory=size or 0, workers=workers or 0, rate=given.size(limit_rate, "--limit-rate") if limit_rate else 0, tune=tune_network,
+        patience=given.duration(patience, "--patience") if patience else PATIENCE,
     )  # fmt: skip
     with session.listener() as listen:
         taken = take(repository, place.host, scope, place.state, options, listen)
@@ -108,6 +113,7 @@ def _report(session: Session, repository: Repository, taken: Taken) -> int:
         "stored_bytes": manifest.stored_bytes, "new_bytes": manifest.new_bytes, "seconds": round(taken.seconds, 3),
         "ratio": round(manifest.ratio, 4), **problems, "problems": result.problem_paths, "read_files": result.read_files,
         "read_bytes": result.read_bytes,
+        "traffic": amounts.traffic(result.traffic), "tuned": result.tuned,
         "codecs": {
             codec: {"chunks": use.chunks, "raw_bytes": use.raw_bytes, "coded_bytes": use.coded_bytes}
             for codec, use in manifest.codecs.items()
@@ -130,5 +136,7 @@ def _summary(session: Session, taken: Taken, bad: int) -> None:
         f"  read {amounts.count(result.read_files, 'file')} ({amounts.size(result.read_bytes)}); "
         f"new in the store {amounts.size(manifest.new_bytes)}" + (f", there already {amounts.size(there)}" if there else "")
     )
+    for line in amounts.network(result.traffic, result.tuned):
+        session.detail(f"  {line}")
     for name, time in result.stages.items():
         session.detail(f"  {name}: {amounts.seconds(time)} over all threads")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.cli import amounts
-from torpor.cli.parameters import argument, flag
+from torpor.cli import amounts, given
+from torpor.cli.parameters import argument, flag, option
 from torpor.errors import Damaged, UsageError
 
 if TYPE_CHECKING:
@@ -17,12 +17,19 @@ PARAMETERS = (
     flag("--all", "All snapshots."),
     flag("--full", "Read every pack back, decode it and compare every id."),
     flag("--presence", "Read only the index; look that every pack is there with its size."),
+    option("--sample", "AMOUNT", "How many packs to read back: a part, such as 10%, or a number; 5% unless told, and at least 4."),
+    option("--limit-rate", "RATE", "How many bytes a second to read at most, such as 50M."),
+    flag("--restart", "With --full: read again what an earlier run, which did not end, has read within the last day."),
 )
 
 
-def run(session: Session, snapshot: str | None, all: bool, full: bool, presence: bool) -> int:  # noqa: A002 - the option's name
+def run(
+    session: Session, snapshot: str | None, all: bool, full: bool, presence: bool,  # noqa: A002 - the option's name
+    sample: str | None, limit_rate: str | None, restart: bool,
+) -> int:  # fmt: skip
     """Without --full or --presence, a sample of the packs is read back, the newest among them.
 
+    Interrupted, a full one goes on where it was when it is run again; its receipt says since when the oldest part is known.
     What passes gets a signed receipt. Damage is named, with every snapshot that it hurts, and the exit code is 12.
     """
     from torpor.control import catalogue, receipts
@@ -31,6 +38,13 @@ def run(session: Session, snapshot: str | None, all: bool, full: bool, presence:
         raise UsageError("Name one snapshot, or give --all.", remedy="`torpor verify latest`, or `torpor verify --all`.")
     if full and presence:
         raise UsageError("--full and --presence exclude each other.")
+    if sample and (full or presence):
+        raise UsageError("--sample is for a verification without --full and --presence.")
+    if restart and not full:
+        raise UsageError("--restart is for --full: nothing else goes on where it was.")
+    rate = given.rate(limit_rate, "--limit-rate")
+    part, packs = given.sample(sample, "--sample") if sample else (receipts.SAMPLE_PART, 0)
+    reading = receipts.Reading(rate=rate, part=part, packs=packs, restart=restart)
     depth: Depth = "full" if full else "presence" if presence else "sample"
     repository = session.repository()
     repository.private()
@@ -41,7 +55,7 @@ def run(session: Session, snapshot: str | None, all: bool, full: bool, presence:
     outcomes: list[Verified] = []
     for snapshot_id in chosen:
         with session.listener() as listen:
-            outcome = receipts.verify(repository, snapshot_id, depth, listen)
+            outcome = receipts.verify(repository, snapshot_id, depth, listen, reading=reading)
         outcomes.append(outcome)
         _tell(session, outcome)
     if not chosen:
@@ -75,11 +89,17 @@ def _tell(session: Session, outcome: Verified) -> None:
         f"{amounts.size(outcome.pack_bytes)} there, {outcome.read_packs:,} ({amounts.size(outcome.read_bytes)}) read back; "
         f"{amounts.seconds(outcome.seconds)}"
     )
+    if outcome.earlier_packs and outcome.receipt is not None:
+        session.say(
+            f"  {amounts.count(outcome.earlier_packs, 'pack')} ({amounts.size(outcome.earlier_bytes)}) were read by an earlier run, "
+            f"the oldest at {outcome.receipt.time}"
+        )
 
 
 def _fields(outcome: Verified) -> dict[str, object]:
     return {
         "snapshot_id": outcome.snapshot, "ok": not outcome.damage, "packs": outcome.packs, "pack_bytes": outcome.pack_bytes,
-        "read_packs": outcome.read_packs, "read_bytes": outcome.read_bytes, "files": outcome.files, "damage": outcome.damage,
+        "read_packs": outcome.read_packs, "read_bytes": outcome.read_bytes,
+        "earlier_packs": outcome.earlier_packs, "earlier_bytes": outcome.earlier_bytes, "files": outcome.files, "damage": outcome.damage,
         "hurt": outcome.hurt, "receipt": outcome.receipt_name or None, "seconds": outcome.seconds,
     }  # fmt: skip

@@ -94,16 +94,23 @@ def pin(repository: Repository, snapshot: Snapshot) -> None:
     with repository.home.locked(repository.home.pins(repository.id)) as pins:
         known = pins.get(snapshot.manifest.lineage)
         if known is None or known["snapshot"] <= snapshot.id:
-            pins[snapshot.manifest.lineage] = {"snapshot": snapshot.id, "sha256": snapshot.sha256}
+            pins[snapshot.manifest.lineage] = {"snapshot": snapshot.id, "sha256": snapshot.sha256, "url": repository.store.url}
 
 
 def check_pins(repository: Repository, present: Iterable[str]) -> None:
-    """Raise `RollbackSuspected` if a pinned manifest is gone and nobody with the signing key removed it."""
+    """Raise `RollbackSuspected` if a pinned manifest is gone and nobody with the signing key removed it.
+
+    A store of copies is not expected to have what was never copied to it.
+    """
+    from torpor.control.copylist import is_missed
+
     there = set(present)
     with repository.home.locked(repository.home.pins(repository.id)) as pins:
         for lineage, known in list(pins.items()):
-            if known["snapshot"] in there or repository.store.head(names.manifest(known["snapshot"])) is not None:
-                continue  # the second: committed since `present` was listed
+            if known["snapshot"] in there or not is_missed(repository, known["snapshot"], str(known.get("url", ""))):
+                continue
+            if repository.store.head(names.manifest(known["snapshot"])) is not None:
+                continue  # committed since `present` was listed
             if not removed_on_purpose(repository, known["snapshot"]):
                 raise RollbackSuspected(
                     f"Snapshot {known['snapshot']}, which this computer has seen, is gone from {repository.store.url}.",

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import IO
 
@@ -23,6 +22,7 @@ from torpor.format.manifest import Claim, CodecUse, IndexRef, Manifest, Private
 from torpor.jobs import SnapshotResult
 from torpor.storage.base import PACKS
 from torpor.workspace.indexfile import IndexFile
+from torpor.workspace.spool import spool as nameless
 
 _PIECE = 8 * 1024 * 1024
 _REPORTED = 64  # stages and versions that a host may report; the manifest is signed, so it holds no more than it needs
@@ -30,7 +30,7 @@ _REPORTED = 64  # stages and versions that a host may report; the manifest is si
 
 def fetch_index(repository: Repository, ref: IndexRef) -> IO[bytes]:
     """The index object in a nameless temporary file, its digest checked."""
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
+    spool = nameless()
     try:
         digest = hashlib.sha256()
         for at in range(0, ref.size, _PIECE):

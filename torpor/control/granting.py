@@ -5,16 +5,22 @@ A job is given requests for so many packs at a time as it may need soon, each fo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from torpor.errors import HostFailed
+import msgspec
+
+from torpor.errors import HostFailed, StorageUnavailable, TorporError
 from torpor.format import names
 from torpor.jobs import PACKS_ASKED
 from torpor.storage.base import PACKS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torpor.control.repository import Repository
     from torpor.jobs import Ask, Grant
+    from torpor.storage.base import Store
 
 LIFETIME = 6 * 3600.0
 _ASKED_MAX = 1000
@@ -29,6 +35,7 @@ class ForSnapshot:
         self._writer = names.writer(snapshot, attempt)
         packs = [names.pack(snapshot, attempt, number) for number in range(PACKS_ASKED)]
         self._first = [names.index(snapshot, attempt), *packs]
+        self._given: list[Grant] = []
 
     def first(self) -> Grant:
         return self._grant(self._first)
@@ -39,18 +46,31 @@ class ForSnapshot:
             raise _too_much()
         return self._grant(ask.put)
 
+    def end(self) -> None:
+        """The job is over: take back what the store can take back. What cannot be now ends by itself."""
+        for grant in self._given:
+            with suppress(StorageUnavailable):
+                self._repository.store.end_grant(grant)
+        self._given = []
+
     def _grant(self, wanted: list[str]) -> Grant:
         if len(wanted) > _ASKED_MAX:
             raise _too_much()
         at = self._repository.clock.now() + LIFETIME
-        return self._repository.store.grant_put(self._prefix, at, [PACKS + name for name in wanted])
+        grant = self._repository.store.grant_put(self._prefix, at, [PACKS + name for name in wanted])
+        self._given.append(grant)
+        return grant
 
 
 class ForRestore:
-    """Reading `allowed`: the index of one snapshot and the packs that it names, in the order in which they will be wanted."""
+    """Reading `allowed`: the index of one snapshot and the packs that it names, in the order in which they will be wanted.
 
-    def __init__(self, repository: Repository, allowed: list[str]) -> None:
+    `copies` are other stores of the same objects: each grant has theirs for a fallback.
+    """
+
+    def __init__(self, repository: Repository, allowed: list[str], copies: Sequence[Store] = ()) -> None:
         self._repository = repository
+        self._copies = list(copies)
         self._allowed = allowed
         self._known = frozenset(allowed)
 
@@ -66,7 +86,13 @@ class ForRestore:
     def _grant(self, wanted: list[str]) -> Grant:
         if len(wanted) > _ASKED_MAX:
             raise _too_much()
-        return self._repository.store.grant_get([PACKS + name for name in wanted], self._repository.clock.now() + LIFETIME)
+        full, until = [PACKS + name for name in wanted], self._repository.clock.now() + LIFETIME
+        below: Grant | None = None
+        for copy in reversed(self._copies):
+            with suppress(TorporError):  # it can't be asked now; the others can
+                below = msgspec.structs.replace(copy.grant_get(full, until), fallback=below)
+        grant = self._repository.store.grant_get(full, until)
+        return msgspec.structs.replace(grant, fallback=below) if below is not None else grant
 
 
 def _is_of(writer: str, name: str) -> bool:

@@ -4,6 +4,8 @@ keys/<repository>.json     private keys and recovery key, mode 600
 repositories.json          URL → repository id
 pins/<repository>.json     newest manifest seen of each lineage
 damaged/<repository>.json  packs that a verification found damaged
+copies/<repository>.json   where copies of snapshots are
+verifying/                 what verifications that did not end have read
 host/                      state of this computer as a host (records, journals)
 machines/<name>/           local machines
 """
@@ -37,6 +39,13 @@ class Home:
 
     def damaged(self, repository: str) -> Path:
         return self.path / "damaged" / f"{repository}.json"
+
+    def copies(self, repository: str) -> Path:
+        return self.path / "copies" / f"{repository}.json"
+
+    @property
+    def verifying(self) -> Path:
+        return self.path / "verifying"
 
     @property
     def repositories(self) -> Path:

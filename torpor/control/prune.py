@@ -157,4 +157,5 @@ def remove(repository: Repository, snapshot: str, *, damaged: bool = False) -> S
 
 
 def _forget_receipts(repository: Repository, snapshot: str) -> None:
-    repository.store.delete([info.name for info in repository.store.list(f"{names.RECEIPTS}{snapshot}/")])
+    for prefix in (names.RECEIPTS, names.COPIES):
+        repository.store.delete([info.name for info in repository.store.list(f"{prefix}{snapshot}/")])

@@ -96,10 +96,10 @@ def open_repository(
     """
     home = Home(settings.home)
     store = open_store(settings.storage, settings.access)
-    data = _config_bytes(store)
+    data = config_bytes(store)
     created = False
     if data is None:
-        _check_empty(store, home)
+        check_empty(store)
         if not create:
             raise NotFound(
                 f"There is no repository at {store.url}.",
@@ -107,7 +107,7 @@ def open_repository(
                 remedy="The first `torpor snapshot` makes one; or give another --storage.",
             )
         data, created = _create(settings, store, home, encryption, clock)
-    config, keys = _trusted(data, store, home, settings)
+    config, keys = trusted(data, store, home, settings)
     with home.locked(home.repositories) as known:
         before = known.get(store.url)
         if before not in (None, config.repository):
@@ -116,14 +116,14 @@ def open_repository(
     return Repository(store, config, home, settings, keys, clock, created)
 
 
-def _config_bytes(store: Store) -> bytes | None:
+def config_bytes(store: Store) -> bytes | None:
     try:
         return store.get(names.CONFIG)
     except Missing:
         return None
 
 
-def _check_empty(store: Store, home: Home) -> None:
+def check_empty(store: Store) -> None:
     """Without a configuration, anything but keys means that a repository was damaged, not that there is none."""
     for prefix in (names.SNAPSHOTS, names.PACKS):
         if next(iter(store.list(prefix)), None) is not None:
@@ -132,7 +132,6 @@ def _check_empty(store: Store, home: Home) -> None:
                 safe="Nothing was changed; the snapshots are still there.",
                 remedy=f"Put {names.CONFIG} back from a copy, or read the snapshots with tools/unfreeze.py and the recovery key.",
             )
-    del home
 
 
 def _create(settings: Settings, store: Store, home: Home, encryption: str, clock: Clock) -> tuple[bytes, bool]:
@@ -163,7 +162,7 @@ def _create(settings: Settings, store: Store, home: Home, encryption: str, clock
     return found, found == data
 
 
-def _trusted(data: bytes, store: Store, home: Home, settings: Settings) -> tuple[Config, Keyset | None]:
+def trusted(data: bytes, store: Store, home: Home, settings: Settings) -> tuple[Config, Keyset | None]:
     """Parse the configuration and believe it as far as it agrees with the keys that are here."""
     payload, key_id, _ = envelope.split(data, names.CONFIG)
     config = manifest.decode(payload, Config, names.CONFIG)

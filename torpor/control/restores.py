@@ -6,20 +6,23 @@ import os
 
 import msgspec
 
-from torpor.control import catalogue, heads
+from torpor.control import catalogue, copylist, fallback, heads
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
 from torpor.control.granting import ForRestore
-from torpor.control.repository import Repository
+from torpor.control.repository import Note, Repository
 from torpor.errors import HostFailed, Malformed, UsageError
-from torpor.events import Listener
+from torpor.events import Event, Listener
 from torpor.format import crypto, meta, names
-from torpor.jobs import Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
+from torpor.jobs import PATIENCE, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
 from torpor.remote.host import Host
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """`maps`: old root path → where it goes. Without them one root goes to `target` itself, several below it by their old paths."""
+    """`maps`: old root path → where it goes. Without them one root goes to `target` itself, several below it by their old paths.
+
+    `cache`, `cache_bytes`: a folder of the host that keeps packs, and its bound; as the settings say unless given.
+    """
 
     mode: Mode = "new"
     owners: Owners = "numbers"
@@ -29,6 +32,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
+    tune: bool = False
+    cache: bytes = b""
+    cache_bytes: int = 0
 
 
 def restore_keys(repository: Repository, snapshot: Snapshot) -> tuple[RestoreKeys, list[str]]:
@@ -79,19 +86,66 @@ def restore(
     repository: Repository, host: Host, snapshot_id: str, target: bytes | None, state: bytes, options: Options, listen: Listener
 ) -> RestoreResult:
     """Restore a snapshot on `host`. Raises `TorporError`; a restore that ended early goes on when it is run again."""
-    snapshot = catalogue.load(repository, snapshot_id)
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        listen(Event(kind="note", at=0.0, level="warning", text=text))
+
+    asked = repository.store
+    repository, plan = _plan_somewhere(repository, snapshot_id, target, options, note)
+    snapshot = plan.snapshot
     catalogue.pin(repository, snapshot)
     ref = snapshot.manifest.index
-    keys, packs = restore_keys(repository, snapshot)
-    targets = plan_targets(roots_of(repository, snapshot), target, options.maps)
-    grants = ForRestore(repository, [ref.name, *packs])
+    copies = copylist.stores_of(repository, snapshot_id, notes)
+    if repository.store is not asked and asked.url not in (store.url for store in copies):
+        copies.append(asked)  # it does not give the manifest, but may have packs
+    grants = ForRestore(repository, [ref.name, *plan.packs], copies)
+    folder, bound = options.cache or os.fsencode(repository.settings.cache), options.cache_bytes or repository.settings.cache_bytes
     job = RestoreJob(
         repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
-        keys=keys, targets=targets, state=state, grant=grants.first(),
+        keys=plan.keys, targets=plan.targets, state=state, grant=grants.first(),
         mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
-        memory=options.memory, workers=options.workers, rate=options.rate, gpu=repository.settings.gpu,
+        memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
+        gpu=repository.settings.gpu,
+        places=[store.url for store in (repository.store, *copies)], cache=folder, cache_bytes=bound if folder else 0,
     )  # fmt: skip
     result = host.run(job, listen, grants.more)
     if not isinstance(result, RestoreResult):
         raise HostFailed("The host answered another job than it was given.")
+    result.notes = notes + result.notes
     return result
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What a job needs to know of a snapshot."""
+
+    snapshot: Snapshot
+    keys: RestoreKeys
+    packs: list[str]
+    targets: list[Target]
+
+
+def _plan(repository: Repository, snapshot_id: str, target: bytes | None, options: Options) -> _Plan:
+    snapshot = catalogue.load(repository, snapshot_id)
+    keys, packs = restore_keys(repository, snapshot)
+    return _Plan(snapshot, keys, packs, plan_targets(roots_of(repository, snapshot), target, options.maps))
+
+
+def _plan_somewhere(
+    repository: Repository, snapshot_id: str, target: bytes | None, options: Options, note: Note
+) -> tuple[Repository, _Plan]:
+    """The plan, and where its manifest and index were read: in a copy, if the repository does not give them."""
+    try:
+        return repository, _plan(repository, snapshot_id, target, options)
+    except fallback.FAILURES as error:
+        first = error
+    for copy in fallback.others(repository, snapshot_id, note):
+        try:
+            plan = _plan(copy, snapshot_id, target, options)
+        except fallback.FAILURES as error:
+            note(f"The copy at {copy.store.url} does not help: {error.what}")
+            continue
+        note(f"{repository.store.url} does not give the snapshot's manifest or index: {first.what} Reading the copy at {copy.store.url}.")
+        return copy, plan
+    raise first

@@ -17,7 +17,7 @@ from torpor.errors import Damaged, HostFailed, Malformed, NotFound
 from torpor.events import Listener
 from torpor.format import crypto, names
 from torpor.format.manifest import Private
-from torpor.jobs import Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
+from torpor.jobs import PATIENCE, Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
 from torpor.remote.host import Host
 from torpor.storage.base import PACKS
 
@@ -25,7 +25,7 @@ _ATTEMPTS = 1000  # dead attempts that a host may want to go on from
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to take a snapshot. `compare`: decode and compare everything that is encoded. Memory, workers and rate as in `SnapshotJob`."""
+    """How to take a snapshot. `compare`: decode and compare everything that is encoded. `memory` to `tune` as in `SnapshotJob`."""
 
     name: str = ""
     machine: str = ""
@@ -37,6 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     workers: int = 0
     rate: int = 0
+    patience: float = PATIENCE
+    tune: bool = False
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -87,10 +89,14 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             grant=grants.first(),
             allowed=base.allowed, verified=base.verified, continues=base.continues,
             codec=options.codec, level=options.level, compare=options.compare, rescan=options.rescan,
-            memory=options.memory, workers=options.workers, rate=options.rate, gpu=repository.settings.gpu,
+            memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
+            gpu=repository.settings.gpu,
         )  # fmt: skip
         with claims.kept(repository, claim):
-            result = host.run(job, listen, grants.more)
+            try:
+                result = host.run(job, listen, grants.more)
+            finally:
+                grants.end()  # before the commit counts: from here on the host changes nothing
             if not isinstance(result, SnapshotResult):
                 raise HostFailed("The host answered another job than it was given.")
             newest = base.parents[-1] if base.parents else None

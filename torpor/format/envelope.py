@@ -1,4 +1,4 @@
-"""Signed JSON (docs/format.md §3): the framing around manifests, receipts, claims, marks, removals and the configuration."""
+"""Signed JSON (docs/format.md §3): the framing around manifests, receipts, claims, marks, removals, copies and the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAIL = re.compile(rb',"key":"([0-9a-f]{16})","signature":"([A-Za-z0-9+/]{86}==)
 _TAIL_LENGTH = 130
 PAYLOAD_MAX = 64 * 1024 * 1024
 
-CONTEXTS = ("config", "manifest", "receipt", "claim", "mark", "removal")
+CONTEXTS = ("config", "manifest", "receipt", "claim", "mark", "removal", "copy")
 
 
 def message(context: str, repository: str, payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What the control side writes (docs/format.md §3, §8, §9): manifests, receipts, claims, marks, removals, the configuration."""
+"""What the control side writes (docs/format.md §3, §8, §9): manifests, receipts, claims, marks, removals, copies, the configuration."""
 
 from __future__ import annotations
 
@@ -87,6 +87,8 @@ class HostProof(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What was proven. `time`: since when what was read is known to be there; `ended`: when a verification that was resumed ended."""
+
     format: int = FORMAT
     snapshot: str
     manifest_sha256: str
@@ -98,6 +100,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     files: int
     host: HostProof | None = None
     versions: dict[str, str] = {}
+    ended: str | None = None
 
 
 class Parent(msgspec.Struct, frozen=True):
@@ -128,6 +131,16 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     snapshot: str
     manifest_sha256: str
+    time: str
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot was copied to the store at `url`, whole, as its manifest was then."""
+
+    format: int = FORMAT
+    snapshot: str
+    manifest_sha256: str
+    url: str
     time: str
 
 
@@ -185,11 +198,13 @@ def decode(data: bytes, kind: type[T], what: str) -> T:
     except BROKEN as error:
         raise Malformed(f"{what} does not parse: {error}.") from None
     for time in _TIMES.intersection(found.__struct_fields__):
-        _check_time(getattr(found, time), what)
+        text = getattr(found, time)
+        if text is not None:
+            _check_time(text, what)
     return found
 
 
-_TIMES = frozenset(("created", "expires", "time"))
+_TIMES = frozenset(("created", "ended", "expires", "time"))
 
 
 def _check_time(text: str, what: str) -> None:

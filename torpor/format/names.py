@@ -13,6 +13,7 @@ RECEIPTS = "receipts/"
 CLAIMS = "claims/"
 MARKS = "marks/"
 REMOVED = "removed/"
+COPIES = "copies/"
 PACKS = "packs/"
 KEYS = "keys/"
 
@@ -94,6 +95,10 @@ def removed(snapshot: str) -> str:
 
 def receipt(snapshot: str, at: float) -> str:
     return f"{RECEIPTS}{snapshot}/{stamp(at)}.json"
+
+
+def copy(snapshot: str, at: float) -> str:
+    return f"{COPIES}{snapshot}/{stamp(at)}.json"
 
 
 def mark(at: float, random: bytes) -> str:

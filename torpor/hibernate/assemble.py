@@ -6,7 +6,6 @@ import grp
 import hashlib
 import mmap
 import pwd
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torpor.hibernate.packer import PackList
 from torpor.hibernate.window import Window
 from torpor.jobs import show_path
 from torpor.workspace.record import Footer, RecordPack, RecordWriter, live_bytes
+from torpor.workspace.spool import spool as nameless
 
 
 class Assembler:
@@ -38,7 +38,7 @@ class Assembler:
         self._sections = sections
         self._record = record
         self._chunks = chunks
-        self._file = tempfile.TemporaryFile(dir=spool)  # noqa: SIM115 - closed by close
+        self._file = nameless(spool)
         self._table: list[index.Section] = []
         self._absent: set[int] = set()
         self._live = array("Q")

@@ -25,8 +25,9 @@ from torpor.hibernate.collect import Collector
 from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
 from torpor.hibernate.packer import OpenPack, Packer, PackList
 from torpor.hibernate.tools import Shared, Worker
-from torpor.jobs import PACKS_ASKED, Granter, SnapshotJob, SnapshotResult, show_path
+from torpor.jobs import PACKS_ASKED, Granter, SnapshotJob, SnapshotResult, Traffic, show_path
 from torpor.plan import limits
+from torpor.storage.options import Options
 from torpor.storage.transfer import Transfer
 from torpor.workspace import excludes, journal, record, system
 from torpor.workspace.crew import Crew, Pool, Stop, Stopped
@@ -65,6 +66,12 @@ def _run(job: SnapshotJob, listen: Listener, ask: Granter | None) -> SnapshotRes
         engine.close()
 
 
+def _tune() -> dict[str, str]:
+    from torpor.workspace.tuning import tune
+
+    return {**tune().outcomes}
+
+
 class _Sent(msgspec.Struct):
     objects: int = 0
     bytes: int = 0
@@ -80,8 +87,9 @@ class _Engine:
         self._rental = self._state.rental()
         self._workspace = workspace_id(job.repository, job.scope.roots)
         self._stop = Stop()
-        self._transfer = Transfer(job.grant, ask)
+        self._transfer = Transfer(job.grant, ask, options=Options(rate=job.rate, deadline=job.patience))
         self._transfer.more = self._next_packs
+        self._tuned = _tune() if job.tune else {}
         self._sent = _Sent()
         self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
         fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
@@ -228,7 +236,7 @@ class _Engine:
             stages=progress.busy(), seconds=round(time.monotonic() - began, 3), compared=job.compare,
             read_files=shared.read_files, read_bytes=shared.read_bytes,
             versions={"torpor": __version__, "python": platform.python_version(), "system": platform.platform(terse=True)},
-            excludes=used,
+            excludes=used, traffic=Traffic(*self._transfer.counters()), tuned=self._tuned,
         )  # fmt: skip
 
     def _needed_keys(self) -> dict[str, bytes]:

@@ -207,12 +207,17 @@ class Store(ABC):
         """Let a host write new objects under `prefix` (`packs/<snapshot>/`) until `expires` (seconds since 1970; 0: for ever).
 
         `names`: the objects it will write, in full. A store with `prefix_grants` ignores them; another covers these alone.
-        A prefix that is not one folder below `packs/` raises `UsageError`.
+        A prefix that is not one folder below `packs/` raises `UsageError`. A store that cannot grant for so long ends the grant
+        sooner, and its `expires` says when.
         """
 
     @abstractmethod
     def grant_get(self, names: Iterable[str], expires: float) -> Grant:
         """Let a host read these objects of `packs/`, named in full, until `expires`. Other names raise `UsageError`."""
+
+    def end_grant(self, grant: Grant) -> None:
+        """The host is done: take back what can be taken back before the grant ends by itself. Most stores can take back nothing."""
+        return
 
     def clean(self) -> int:
         """Remove what writers that died left behind at least a day ago, never an object; returns how many pieces.

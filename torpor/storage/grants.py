@@ -20,7 +20,10 @@ PREFIX_HEADER = "torpor-prefix"
 
 
 class Call(NamedTuple):
-    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret."""
+    """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret.
+
+    `look`: of a put, how to read what already has its name, if that is granted too.
+    """
 
     name: str
     method: str
@@ -28,6 +31,7 @@ class Call(NamedTuple):
     headers: dict[str, str]
     expires: float
     digest: str = ""
+    look: Call | None = None
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.name})"
@@ -41,13 +45,19 @@ def below_packs(name: str) -> str:
     return name[len(PACKS) :]
 
 
+def snapshot_prefix(prefix: str) -> str:
+    """`<snapshot>/` of `packs/<snapshot>/`; `UsageError` for any other prefix, since no host may write there."""
+    below = below_packs(prefix[:-1]) + "/"
+    if not prefix.endswith("/") or below.count("/") != 1:
+        raise UsageError(f"{prefix!a} is not one folder below {PACKS}, such as {PACKS}<snapshot>/.")
+    return below
+
+
 def put_by_prefix(base: str, prefix: str, expires: float) -> Grant:
     """A grant to write under `prefix` of a store whose objects have the URLs `<base>/<name>`."""
     from torpor.jobs import Grant, Request
 
-    below = below_packs(prefix[:-1]) + "/"
-    if not prefix.endswith("/") or below.count("/") != 1:
-        raise UsageError(f"{prefix!a} is not one folder below {PACKS}, such as {PACKS}<snapshot>/.")
+    below = snapshot_prefix(prefix)
     base = base.rstrip("/")
     return Grant(put_template=Request("PUT", f"{base}/{PACKS}{{name}}", {PREFIX_HEADER: below}), expires=expires)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """`store` is a class with `from_url(url, access)`. `extra`: the optional dependency group that its module imports, if any."""
+    """`store` is a class with `from_url(url, access)`. `extra`: the optional dependency group that its module or `from_url` imports."""
 
     module: str
     store: str
@@ -24,8 +24,13 @@ class Row(NamedTuple):
 
 
 ROWS = {
+    "b2": Row("torpor.storage.b2", "B2Store", "b2://bucket/prefix", extra="b2"),
     "file": Row("torpor.storage.local", "LocalStore", "file:///path, or a bare path"),
+    "gs": Row("torpor.storage.gcs", "GcsStore", "gs://bucket/prefix", extra="gcs"),
     "memory": Row("torpor.storage.memory", "MemoryStore", "memory:"),
+    "r2": Row("torpor.storage.s3", "S3Store", "r2://bucket/prefix?endpoint=https://…", extra="s3"),
+    "s3": Row("torpor.storage.s3", "S3Store", "s3://bucket/prefix, with ?endpoint=https://… for other services than AWS", extra="s3"),
+    "wasabi": Row("torpor.storage.s3", "S3Store", "wasabi://bucket/prefix?region=…", extra="s3"),
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -50,14 +55,13 @@ def open_store(url: str, access: Access | None = None) -> Store:
     if row is None:
         raise UsageError(f"There is no storage of the kind {scheme}:.", remedy=_remedy())
     try:
-        module = import_module(row.module)
+        store: Store = getattr(import_module(row.module), row.store).from_url(scheme + url[len(scheme) :], access or Access())
     except ModuleNotFoundError as error:
         if not row.extra or (error.name or "").partition(".")[0] == "torpor":
             raise
         raise MissingDependency(
             f"Storage at {scheme}: needs the package {error.name}.", remedy=f'Run: pip install "torpor[{row.extra}]"'
         ) from error
-    store: Store = getattr(module, row.store).from_url(scheme + url[len(scheme) :], access or Access())
     return store
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from torpor.clock import SYSTEM
 from torpor.errors import TorporError, UsageError
-from torpor.storage.base import GrantExpired, check_name
+from torpor.storage.base import GrantExpired, NotGranted, check_name
 from torpor.storage.grants import Held, is_remote
+from torpor.storage.options import DEFAULT, Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.jobs import Grant, Granter
     from torpor.storage.grants import Call, Verb
+    from torpor.storage.options import Options
 
     More = Callable[[Verb, str], list[str]]
 
@@ -46,11 +48,16 @@ class Transport(Protocol):
 
     def sync(self, calls: Iterable[Call]) -> None: ...
 
+    def counters(self) -> Counters: ...
+
     def close(self) -> None: ...
 
 
 TRANSPORTS = {
+    "b2": ("torpor.storage.transport_b2", "B2Transport"),
     "file": ("torpor.storage.transport_file", "FileTransport"),
+    "http": ("torpor.storage.transport_http", "HttpTransport"),
+    "https": ("torpor.storage.transport_http", "HttpTransport"),
     "memory": ("torpor.storage.transport_memory", "MemoryTransport"),
 }
 
@@ -64,18 +71,20 @@ class Transfer:
     """What one job may read and write. Names are those below `packs/`.
 
     `ask`: how to get more from the control side, when the grant lacks a name or most of its life is over. `more` says which names to
-    ask for along with one, so that a job asks seldom; set it once it is known.
+    ask for along with one, so that a job asks seldom; set it once it is known. `options`: bounds for what goes over a network.
 
     Errors: `BadName` and `NotGranted` before anything is sent; `GrantExpired`; `StorageUnavailable` (trying again can help), its
     subclass `Refused` (it cannot), `NoSpace`. All methods may be called from several threads at once.
     """
 
-    def __init__(self, grant: Grant, ask: Granter | None = None, clock: Clock = SYSTEM) -> None:
+    def __init__(self, grant: Grant, ask: Granter | None = None, clock: Clock = SYSTEM, options: Options = DEFAULT) -> None:
         self.grant = grant
         self.more: More = _alone
         self._held = Held(grant, clock.now())
         self._ask = ask
         self._clock = clock
+        self._options = options
+        self._used = Counters()
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._transports: dict[str, Transport] = {}
@@ -98,7 +107,7 @@ class Transfer:
         is this very one, as after a try whose answer was lost. A store without conditional puts cannot promise that; there, names
         that are never used twice do. Durable once `sync` returned.
         """
-        return self._do("put", name, lambda transport, call: transport.put(call, parts, blake3))
+        return self._do("put", name, lambda transport, call: transport.put(call._replace(look=self._look(name)), parts, blake3))
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """`length` bytes from `start`; None: to the end. `Missing` if there is no object, `Damaged` if it is too short."""
@@ -121,8 +130,18 @@ class Transfer:
         """Let go of files and connections. The next call opens new ones."""
         with self._lock:
             transports, self._transports = self._transports, {}
+            for transport in transports.values():
+                self._used = self._used.plus(transport.counters())
         for transport in transports.values():
             transport.close()
+
+    def counters(self) -> Counters:
+        """What all of it has sent and received over networks so far; nothing where there was none."""
+        with self._lock:
+            used = self._used
+            for transport in self._transports.values():
+                used = used.plus(transport.counters())
+        return used
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +163,12 @@ class Transfer:
                     self._get_more(verb, name)
         call = self._find(verb, name)
         return action(self._transport(call), call)
+
+    def _look(self, name: str) -> Call | None:
+        try:
+            return self._find("get", name)
+        except NotGranted:
+            return None
 
     def _find(self, verb: Verb, name: str) -> Call:
         with self._lock:
@@ -182,7 +207,7 @@ class Transfer:
                         remedy="Install the control side's version of torpor on the host.",
                     )
                 module, name = TRANSPORTS[scheme]
-                self._transports[scheme] = getattr(import_module(module), name)()
+                self._transports[scheme] = getattr(import_module(module), name)(self._options)
             return self._transports[scheme]
 
 

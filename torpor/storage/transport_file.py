@@ -9,6 +9,7 @@ from torpor.clock import SYSTEM
 from torpor.storage import files
 from torpor.storage.base import Exists, parts_of
 from torpor.storage.files import disk
+from torpor.storage.options import DEFAULT, Counters
 from torpor.storage.pool import FilePool
 from torpor.storage.transfer import PutInfo, check_expiry
 from torpor.storage.urls import file_path, file_url
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from torpor.storage.grants import Call
+    from torpor.storage.options import Options
 
 _PIECE = 1 << 20
 
@@ -26,8 +28,11 @@ _PIECE = 1 << 20
 class FileTransport:
     """Keeps the folders and packs it used last open, so that a range costs one system call."""
 
-    def __init__(self, limit: int = 64) -> None:
-        self._pool = FilePool(limit)
+    def __init__(self, options: Options = DEFAULT) -> None:
+        self._pool = FilePool(options.connections)
+
+    def counters(self) -> Counters:
+        return Counters()
 
     def put(self, call: Call, parts: Sequence[Buffer], blake3: bytes) -> PutInfo:
         check_expiry(call, SYSTEM.now())

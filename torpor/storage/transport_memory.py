@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torpor.storage.base import PACKS, Exists
 from torpor.storage.memory import MemoryStore, find
+from torpor.storage.options import DEFAULT, Counters
 from torpor.storage.transfer import PutInfo, check_expiry
 
 if TYPE_CHECKING:
@@ -14,9 +15,16 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from torpor.storage.grants import Call
+    from torpor.storage.options import Options
 
 
 class MemoryTransport:
+    def __init__(self, options: Options = DEFAULT) -> None:
+        del options
+
+    def counters(self) -> Counters:
+        return Counters()
+
     def put(self, call: Call, parts: Sequence[Buffer], blake3: bytes) -> PutInfo:
         store, name = _locate(call)
         try:

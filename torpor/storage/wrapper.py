@@ -62,5 +62,8 @@ class Wrapper(Store):
         chosen = [*names]
         return self.run("grant_get", "", lambda: self.inner.grant_get(chosen, expires))
 
+    def end_grant(self, grant: Grant) -> None:
+        self.run("end_grant", "", lambda: self.inner.end_grant(grant))
+
     def clean(self) -> int:
         return self.run("clean", "", self.inner.clean)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from torpor.jobs import Grant
+    from torpor.storage.options import Counters
     from torpor.storage.transfer import More
 
 T = TypeVar("T")
@@ -136,6 +137,9 @@ class TransferWrapper(Transfer):
     def sync(self, names: Iterable[str]) -> None:
         chosen = [*names]
         self.run("sync", "", lambda: self.inner.sync(chosen))
+
+    def counters(self) -> Counters:
+        return self.inner.counters()
 
     def close(self) -> None:
         self.inner.close()

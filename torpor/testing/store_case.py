@@ -14,6 +14,7 @@ import pytest
 
 from torpor.errors import TorporError
 from torpor.storage.base import Store
+from torpor.storage.table import open_store
 
 SNAPSHOT = "20260801T120000000-0a1b2c3d"
 OTHER = "20260802T120000000-4e5f6071"
@@ -76,6 +77,15 @@ class StoreCase:
     @abstractmethod
     def make_store(self) -> Store:
         """An empty store. `self.tmp_path` is an empty folder."""
+
+    def open_again(self, url: str) -> Store:
+        """The same objects by their URL; a store that needs credentials gives them here."""
+        return open_store(url)
+
+    def fill(self, names: Sequence[str]) -> None:
+        """Put many objects, each with its name as its content; a store of which each put takes long may have a quicker way."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda name: self.store.put(name, name.encode()), names))
 
     @abstractmethod
     def raw_get(self, name: str) -> bytes | None:

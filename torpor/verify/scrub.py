@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -18,9 +18,13 @@ from torpor.format.crypto import TAG, Sealer
 from torpor.format.index import Pack
 from torpor.format.pack import Row, chunk_aad, chunk_aad_prefix, open_table, parse_header
 from torpor.format.version import CHUNK_MAX, PACK_MAX
+from torpor.storage.rate import Rate
+from torpor.storage.retry import system_timing
 from torpor.storage.transfer import Transfer
 from torpor.workspace.crew import Crew, Stop, Stopped
 from torpor.workspace.indexfile import IndexFile
+
+_PIECE = 4 * 1024 * 1024  # bytes that are asked for at a time where there is a limit
 
 
 class Findings(msgspec.Struct):
@@ -47,17 +51,25 @@ class _Worker:
 
 
 class Scrub:
-    """Checks packs of one snapshot against its index. `keys`: pack keys by name."""
+    """Checks packs of one snapshot against its index. `keys`: pack keys by name; `rate`: bytes a second, 0 for no limit.
+
+    `good` is told each pack that is as it should be, on any thread.
+    """
 
     def __init__(
-        self, repository: str, index: IndexFile, id_key: bytes, keys: Mapping[str, bytes], transfer: Transfer, progress: Progress
-    ) -> None:
+        self, repository: str, index: IndexFile, id_key: bytes, keys: Mapping[str, bytes], transfer: Transfer, progress: Progress,
+        rate: int = 0, good: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
         self._repository = repository
         self._index = index
         self._id_key = id_key
         self._keys = keys
         self._transfer = transfer
         self._progress = progress
+        self._limited = rate > 0
+        self._over = threading.Event()
+        self._rate = Rate(rate, system_timing(self._over.wait))
+        self._good = good
         self._lock = threading.Lock()
         self.findings = Findings()
         self._places: dict[int, list[int]] = {}
@@ -81,6 +93,7 @@ class Scrub:
             crew.finish()
         except BaseException as error:
             stop.fail(error)
+            self._over.set()
             crew.call_off()
             if isinstance(error, Stopped):
                 stop.raise_cause()
@@ -102,15 +115,31 @@ class Scrub:
             if pack.size > PACK_MAX:
                 raise Malformed("it is too large")
             data = worker.room(pack.size)
-            self._transfer.get_into(pack.name, 0, data)
+            self._read(pack.name, data)
             self._check(worker, number, pack, data)
+            if self._good is not None:
+                self._good(pack.name)
         except (Damaged, Malformed, NotFound) as error:
             with self._lock:
                 self.findings.damage[f"packs/{pack.name}"] = error.what
+        except BaseException:
+            self._over.set()  # nobody waits for the rate any more
+            raise
         with self._lock:
             self.findings.packs += 1
             self.findings.bytes += pack.size
         self._progress.stage("verify").add(pack.size)
+
+    def _read(self, name: str, data: memoryview) -> None:
+        if not self._limited:
+            self._transfer.get_into(name, 0, data)
+            return
+        for at in range(0, len(data), _PIECE):
+            part = data[at : at + _PIECE]
+            self._rate.take(len(part))
+            if self._over.is_set():
+                raise Stopped
+            self._transfer.get_into(name, at, part)
 
     def _check(self, worker: _Worker, number: int, pack: Pack, data: memoryview) -> None:
         if blake3(data).digest() != pack.blake3:

@@ -10,7 +10,7 @@ from functools import partial
 from blake3 import blake3
 
 from torpor.codecs.table import by_id
-from torpor.errors import Damaged
+from torpor.errors import Damaged, TorporError
 from torpor.events import Progress
 from torpor.format.contents import IS_BUNDLED, Contents
 from torpor.format.crypto import TAG, Sealer
@@ -18,9 +18,9 @@ from torpor.format.entries import EntryBlock, decoded
 from torpor.format.pack import chunk_aad, chunk_aad_prefix
 from torpor.format.version import CLASS_LARGE, CODEC_PLANES
 from torpor.jobs import RestoreJob
-from torpor.plan.fetch import Unit
+from torpor.plan.fetch import Piece, Unit
 from torpor.plan.limits import UNIT_MAX
-from torpor.storage.transfer import Transfer
+from torpor.storage.sources import CACHE, SPOILED, Sources
 from torpor.wake.batch import Batch
 from torpor.wake.compare import Wants
 from torpor.wake.files import Files, Kept, LargeFile
@@ -31,18 +31,30 @@ from torpor.wake.worker import Worker
 from torpor.workspace.crew import Crew, Pool, Stop
 
 
+class _Written:
+    """How far a piece was written: `at` is the first of its wants that was not. `whole`: the chunk's id was compared."""
+
+    __slots__ = ("at", "bytes", "last", "whole")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.bytes = 0
+        self.whole = False
+        self.last = False  # nobody else can be asked for these bytes
+
+
 class Fetcher:
     """The streaming part of a restore. `usable` is called on the thread that wrote the last small file."""
 
     def __init__(
-        self, job: RestoreJob, survey: Survey, wants: Wants, wanted: list[int], transfer: Transfer, files: Files,
+        self, job: RestoreJob, survey: Survey, wants: Wants, wanted: list[int], sources: Sources, files: Files,
         metadata: Metadata, kept: Kept, progress: Progress, stop: Stop, buffers: int, crew: Crew[Worker], usable: Callable[[], None],
     ) -> None:  # fmt: skip
         self._job = job
         self._survey = survey
         self._wants = wants
         self._wanted = wanted
-        self._transfer = transfer
+        self._sources = sources
         self._files = files
         self._metadata = metadata
         self._kept = kept
@@ -80,17 +92,23 @@ class Fetcher:
             first, self._asked = not self._asked, True
         if first:
             self._progress.moment("first_byte")
-        self._transfer.get_into(pack.name, unit.start, view)
-        with self._lock:
-            self.fetched += unit.length
-            self.requests += 1
+        place = self._get(pack.name, unit.start, view)
         self._progress.stage("download").add(unit.length, time.perf_counter() - began)
 
         def work(worker: Worker) -> None:
-            self._decode(worker, unit, view)
+            self._decode(worker, unit, view, place)
             self._buffers.give(buffer)
 
         self._crew.put(work)
+
+    def _get(self, pack: str, start: int, out: memoryview, tried: frozenset[int] = frozenset()) -> int:
+        """Fill `out` and count it; the place it came from."""
+        place = self._sources.get_into(pack, start, out, tried)
+        if place != CACHE:
+            with self._lock:
+                self.fetched += len(out)
+                self.requests += 1
+        return place
 
     def _sealer(self, number: int) -> tuple[Sealer, bytes]:
         found = self._sealers.get(number)
@@ -106,71 +124,98 @@ class Fetcher:
             found = self._sealers[number] = (Sealer(key), chunk_aad_prefix(self._job.repository, name))
         return found
 
-    def _decode(self, worker: Worker, unit: Unit, data: memoryview) -> None:
+    def _decode(self, worker: Worker, unit: Unit, data: memoryview, place: int) -> None:
         chunks = self._survey.index.chunks
-        sealer, prefix = self._sealer(unit.pack)
-        pack = self._survey.index.head.packs[unit.pack].name
         for piece in unit.pieces:
-            place = piece.place
-            began = time.perf_counter()
-            sealed = data[chunks.offset[place] - unit.start :][: chunks.sealed[place]]
-            raw, codec = chunks.raw[place], chunks.codec[place]
-            coded = memoryview(worker.coded)[: len(sealed) - TAG]
-            aad = chunk_aad(prefix, chunks.number[place], codec, raw)
-            what = f"chunk {chunks.number[place]} of pack {pack}"
-            by_gpu: memoryview | None = None
-            if worker.lane is not None and codec == CODEC_PLANES and unit.priority == CLASS_LARGE:
-                unseal = partial(_unseal, sealer, chunks.number[place], sealed, aad, what)
-                by_gpu = worker.lane.decode(unseal, len(coded), raw, chunks.id(place), worker)
-            if by_gpu is not None:
-                out = by_gpu
-            else:
-                sealer.open_into(chunks.number[place], sealed, aad, coded, what)
-                if codec == 0 and len(coded) == raw:
-                    out = coded
-                else:
-                    out = memoryview(worker.raw)[:raw]
-                    by_id(codec).decode(coded, raw, out, worker.scratch)
-            middle = time.perf_counter()
-            self._progress.stage("decompress").add(raw, middle - began)
-            written = self._write(worker, piece.first, piece.last, place, out, pack, by_gpu is not None)
-            self._progress.stage("write").add(written, time.perf_counter() - middle)
+            sealed = data[chunks.offset[piece.place] - unit.start :][: chunks.sealed[piece.place]]
+            self._piece(worker, unit, piece, sealed, place)
         if unit.priority < CLASS_LARGE:
             self.small_done()
 
-    def _write(self, worker: Worker, first: int, last: int, place: int, data: memoryview, pack: str, whole: bool) -> int:
-        """`whole`: the chunk's id was compared already."""
-        survey, wants = self._survey, self._wants
-        written = 0
+    def _piece(self, worker: Worker, unit: Unit, piece: Piece, sealed: memoryview, place: int) -> None:
+        """Open, decode, check and write one chunk; if it is not what was written, the same with what other places have of it."""
+        pack = self._survey.index.head.packs[unit.pack].name
+        tried = frozenset((place,))
+        written = _Written(piece.first)
+        while True:
+            written.last = not self._sources.left(tried)
+            try:
+                self._open(worker, unit, piece, sealed, written)
+            except SPOILED as error:
+                self._sources.spoiled(pack, place, error)
+                if written.last:
+                    raise
+                sealed, place = self._elsewhere(pack, piece, tried, error)
+                tried |= {place}
+            else:
+                break
+        with self._lock:
+            self.checked[piece.place] = self.checked.get(piece.place, 0) + piece.last - piece.first
+
+    def _elsewhere(self, pack: str, piece: Piece, tried: frozenset[int], error: TorporError) -> tuple[memoryview, int]:
+        chunks = self._survey.index.chunks
+        sealed = memoryview(bytearray(chunks.sealed[piece.place]))
+        try:
+            return sealed, self._get(pack, chunks.offset[piece.place], sealed, tried)
+        except TorporError:
+            raise error from None
+
+    def _open(self, worker: Worker, unit: Unit, piece: Piece, sealed: memoryview, written: _Written) -> None:
+        chunks, place = self._survey.index.chunks, piece.place
+        sealer, prefix = self._sealer(unit.pack)
+        pack = self._survey.index.head.packs[unit.pack].name
+        began = time.perf_counter()
+        raw, codec = chunks.raw[place], chunks.codec[place]
+        coded = memoryview(worker.coded)[: len(sealed) - TAG]
+        aad = chunk_aad(prefix, chunks.number[place], codec, raw)
+        what = f"chunk {chunks.number[place]} of pack {pack}"
+        by_gpu: memoryview | None = None
+        if worker.lane is not None and codec == CODEC_PLANES and unit.priority == CLASS_LARGE:
+            unseal = partial(_unseal, sealer, chunks.number[place], sealed, aad, what)
+            by_gpu = worker.lane.decode(unseal, len(coded), raw, chunks.id(place), worker)
+        if by_gpu is not None:
+            out = by_gpu
+        else:
+            sealer.open_into(chunks.number[place], sealed, aad, coded, what)
+            if codec == 0 and len(coded) == raw:
+                out = coded
+            else:
+                out = memoryview(worker.raw)[:raw]
+                by_id(codec).decode(coded, raw, out, worker.scratch)
+        middle = time.perf_counter()
+        self._progress.stage("decompress").add(raw, middle - began)
+        before, written.whole = written.bytes, by_gpu is not None
+        self._write(worker, piece, out, pack, written)
+        self._progress.stage("write").add(written.bytes - before, time.perf_counter() - middle)
+
+    def _write(self, worker: Worker, piece: Piece, data: memoryview, pack: str, written: _Written) -> None:
+        """Write what the piece's wants take of `data`, from `written.at` on; of one block, nothing before all is checked."""
+        survey, wants, place = self._survey, self._wants, piece.place
         batch = Batch(self._files, self._metadata, self._kept, worker.folders)
-        at = first
-        for block, rows in survey.index.grouped([wants.entry[want] for want in self._wanted[first:last]]):
-            steps = self._wanted[at : at + len(rows)]
-            at += len(rows)
+        for block, rows in survey.index.grouped([wants.entry[want] for want in self._wanted[written.at : piece.last]]):
+            steps = self._wanted[written.at : written.at + len(rows)]
             content = decoded(block)
             codes, base = content.codes, block.base
             small = [row for row in rows if codes[row] == IS_BUNDLED]
+            if len(small) < len(rows) and not written.whole:
+                self._check(data, survey.index.chunks.id(place), place, pack)
+                written.whole = True
             if small:
-                written += self._small(batch, block, content, small, data, place, pack)
-            if len(small) == len(rows):
-                continue
-            for want, row in zip(steps, rows, strict=True):
+                written.bytes += self._small(batch, block, content, small, data, place, pack, written.last)
+            for want, row in zip(steps, rows, strict=True) if len(small) < len(rows) else ():
                 if codes[row] == IS_BUNDLED:
                     continue
-                if not whole:
-                    self._check(data, survey.index.chunks.id(place), place, pack)
-                    whole = True
                 file = self._large_file(base + row)
                 file.open(worker.folders)
                 file.write(data, self._offset(base + row, wants.step[want]))
                 file.done(worker.folders, 1)
-                written += len(data)
-        with self._lock:
-            self.checked[place] = self.checked.get(place, 0) + last - first
-        return written
+                written.bytes += len(data)
+            written.at += len(rows)
 
-    def _small(self, batch: Batch, block: EntryBlock, content: Contents, rows: list[int], data: memoryview, place: int, pack: str) -> int:
-        """Check small files that lie in `data` and make them; of several, those before one that is damaged."""
+    def _small(
+        self, batch: Batch, block: EntryBlock, content: Contents, rows: list[int], data: memoryview, place: int, pack: str, last: bool
+    ) -> int:
+        """Check small files that lie in `data` and make them; of several, those before one that is damaged, if it is the `last` try."""
         ranks, key = content.ranks, self._job.keys.id_key
         numbers = [ranks[row] for row in rows]
         offsets = [content.b_offset[rank] for rank in numbers]
@@ -178,8 +223,9 @@ class Fetcher:
         found = [blake3(data[at : at + size], key=key).digest() for at, size in zip(offsets, sizes, strict=True)]
         wanted = content.ids(numbers)
         if found != wanted:
-            good = next(at for at, id in enumerate(found) if id != wanted[at])
-            batch.make(block, rows[:good], data, offsets[:good], sizes[:good])
+            if last:
+                good = next(at for at, id in enumerate(found) if id != wanted[at])
+                batch.make(block, rows[:good], data, offsets[:good], sizes[:good])
             raise self._damaged(place, pack)
         batch.make(block, rows, data, offsets, sizes)
         return sum(sizes)

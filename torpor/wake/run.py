@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial, reduce
 from typing import IO, TYPE_CHECKING
 
 from blake3 import blake3
@@ -14,8 +14,11 @@ from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
-from torpor.jobs import PACKS_ASKED, Granter, RestoreJob, RestoreResult
+from torpor.jobs import PACKS_ASKED, Ask, Grant, Granter, RestoreJob, RestoreResult, Traffic
 from torpor.plan import fetch, limits
+from torpor.storage.base import GrantExpired
+from torpor.storage.options import Counters, Options
+from torpor.storage.sources import Sources
 from torpor.storage.transfer import Transfer
 from torpor.wake.compare import Comparer, Wants, want_everything
 from torpor.wake.fetcher import Fetcher
@@ -39,19 +42,31 @@ if TYPE_CHECKING:
     from torpor.wake.lane import Gpu
 
 
+PATIENCE = 45.0  # seconds for which a request that gets nowhere is tried again, where there is a copy to ask
+
+
 def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> RestoreResult:
     """Restore `job.snapshot`. Raises `TorporError`; what was written by then is used by the next run of the same job."""
     progress = Progress(listen)
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
-    transfer = Transfer(job.grant, ask)
+    options = Options(rate=job.rate, deadline=job.patience)
+    if job.grant.fallback is not None:
+        options = options._replace(deadline=PATIENCE)
+    transfers = [Transfer(grant, asker, options=options) for grant, asker in _places(job.grant, ask)]
+    sources = _sources(job, transfers, progress)
     spool: IO[bytes] | None = None
     try:
         progress.stage("plan")
-        spool, index = fetch_index(job, transfer)
-        transfer.more = _following([pack.name for pack in index.head.packs])
-        return _Restore(job, progress, transfer, index).run()
+        spool, index = fetch_index(job, sources)
+        following = _following([pack.name for pack in index.head.packs])
+        for transfer in transfers:
+            transfer.more = following
+        sources.know({pack.name: pack.blake3.hex() for pack in index.head.packs})
+        result = _Restore(job, progress, sources, index, remote=transfers[0].remote).run()
+        result.traffic = Traffic(*reduce(Counters.plus, (transfer.counters() for transfer in transfers)))
+        return result
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
             "The restore was interrupted.",
@@ -63,7 +78,36 @@ def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> Restor
     finally:
         if spool is not None:
             spool.close()
-        transfer.close()
+        sources.close()
+
+
+def _places(grant: Grant | None, ask: Granter | None) -> Iterator[tuple[Grant, Granter | None]]:
+    """The grant and its fallbacks, each with the way to get more of it: every answer brings as many fallbacks."""
+    depth = 0
+    while grant is not None:
+        yield grant, partial(_ask_below, ask, depth) if ask is not None and depth else ask
+        grant, depth = grant.fallback, depth + 1
+
+
+def _ask_below(ask: Granter, depth: int, wish: Ask) -> Grant:
+    grant = ask(wish)
+    for _ in range(depth):
+        if grant.fallback is None:
+            raise GrantExpired("The control side has no more requests for this copy.")
+        grant = grant.fallback
+    return grant
+
+
+def _sources(job: RestoreJob, transfers: list[Transfer], progress: Progress) -> Sources:
+    """The store, the copies for when it fails, and the cache."""
+    cache = None
+    if job.cache:
+        from torpor.storage.cache import Cache
+
+        cache = Cache(job.cache, job.cache_bytes)
+    sources = Sources(transfers, cache, job.places, lambda text: progress.note(text, "warning"))
+    sources.know({job.index.name: job.index.sha256})
+    return sources
 
 
 def _following(packs: list[str]) -> Callable[[str, str], list[str]]:
@@ -77,6 +121,12 @@ def _following(packs: list[str]) -> Callable[[str, str], list[str]]:
     return more
 
 
+def _tune() -> dict[str, str]:
+    from torpor.workspace.tuning import tune
+
+    return {**tune().outcomes}
+
+
 def _id_of(id_key: bytes, data: memoryview) -> bytes:
     return blake3(data, key=id_key).digest()
 
@@ -86,10 +136,12 @@ def _download(fetcher: Fetcher, unit: fetch.Unit, _: None) -> None:
 
 
 class _Restore:
-    def __init__(self, job: RestoreJob, progress: Progress, transfer: Transfer, index: IndexFile) -> None:
+    def __init__(self, job: RestoreJob, progress: Progress, sources: Sources, index: IndexFile, *, remote: bool) -> None:
         self._job = job
         self._progress = progress
-        self._transfer = transfer
+        self._sources = sources
+        self._remote = remote
+        self._tuned = _tune() if job.tune else {}
         self._index = index
         self._targets = {target.root: os.path.abspath(target.path) for target in job.targets}
         self._state = State(job.state)
@@ -129,8 +181,8 @@ class _Restore:
             self._check_space(survey.data_bytes)  # before memory is taken for what can't be written
         if not job.dry_run:
             self._finisher.folders()
-        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
-        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
+        self._memory = limits.budget(job.memory, system.total_memory(), remote=self._remote)
+        fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._remote)
         self._lanes = fit.workers
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
         downloads: Crew[None] = Crew("download", fit.downloads, 2 * fit.downloads, self._stop, lambda: None)
@@ -195,7 +247,7 @@ class _Restore:
             survey,
             wants,
             wanted,
-            self._transfer,
+            self._sources,
             files,
             self._metadata,
             self._kept,
@@ -294,5 +346,6 @@ class _Restore:
             fetched_bytes=fetcher.fetched if fetcher else 0, written_files=wants.files, written_bytes=wants.bytes,
             kept_files=comparer.kept_files if comparer else 0, removed=removed,
             requests=fetcher.requests if fetcher else 0, usable_seconds=round(self._usable_at, 3),
-            seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes(),
+            seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes() + self._sources.notes(),
+            cached_bytes=self._sources.cached, tuned=self._tuned,
         )  # fmt: skip
