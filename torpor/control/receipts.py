@@ -182,7 +182,7 @@ class _Check:
             there = heads.present(repository, packs)
             for pack in packs:
                 if pack.name not in there:
-                    out.damage[PACKS + pack.name] = "it is missing, or has another size"
+                    out.damage[PACKS + pack.name] = "it is missing, or has another size or digest"
             numbers = self._choose(packs, [number for number, pack in enumerate(packs) if pack.name in there])
             if numbers:
                 self._scrub(found, numbers)
