@@ -221,3 +221,17 @@ def test_pins_hold_for_what_was_copied(memory: Twins) -> None:
     memory.first.delete([names.manifest(newer)])
     with pytest.raises(RollbackSuspected):
         catalogue.check_pins(memory.lab.repository, catalogue.ids(memory.lab.repository))
+
+
+def test_reading_a_copy_does_not_make_the_first_one_forgettable(memory: Twins) -> None:
+    """Even where the first store holds copies too: what was seen there is missed there."""
+    memory.copy()
+    there = memory.at(memory.other)
+    memory.copy(repository=there, to=memory.first)
+    (memory.root / "new").write_text("x")
+    newer = memory.lab.take(memory.root).snapshot.id
+    memory.copy(newer)
+    catalogue.pin(there, catalogue.load(there, newer))
+    memory.first.delete([names.manifest(newer)])
+    with pytest.raises(RollbackSuspected):
+        catalogue.check_pins(memory.lab.repository, catalogue.ids(memory.lab.repository))

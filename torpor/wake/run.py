@@ -64,7 +64,7 @@ def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> Restor
         for transfer in transfers:
             transfer.more = following
         sources.know({pack.name: pack.blake3.hex() for pack in index.head.packs})
-        result = _Restore(job, progress, sources, index, remote=transfers[0].remote).run()
+        result = _Restore(job, progress, sources, index, remote=any(transfer.remote for transfer in transfers)).run()
         result.traffic = Traffic(*reduce(Counters.plus, (transfer.counters() for transfer in transfers)))
         return result
     except (Interrupted, KeyboardInterrupt):
