@@ -16,7 +16,7 @@ from torpor.events import Listener
 from torpor.format import names
 from torpor.jobs import Ask, Grant, Granter, Job, Request, Result
 from torpor.remote.host import Subprocess
-from torpor.storage.base import PACKS
+from torpor.storage.base import PACKS, Capabilities
 from torpor.storage.local import LocalStore
 from torpor.storage.memory import MemoryStore
 from torpor.wake.run import _places
@@ -196,7 +196,7 @@ def test_what_has_ended_is_forgotten(tmp_path: Path) -> None:
     clock = FakeClock()
     lab = Lab(tmp_path / "lab", clock=clock, store=MemoryStore(clock))
     ended: list[Grant] = []
-    lab.memory.end_grant = ended.append  # type: ignore[method-assign]
+    lab.memory.end_grant = ended.append  # type: ignore[assignment, method-assign]
     grants = ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT)
     for number in range(5):
         grants.more(Ask(put=[f"{SNAPSHOT}/{ATTEMPT}-{number}"]))
@@ -230,3 +230,27 @@ def test_a_store_that_cannot_be_asked_takes_no_copy_with_it(lab: Lab, tmp_path: 
     assert places[2][name].url.startswith(third.url)
     first.deaf, third.deaf = False, True
     assert grants.more(Ask(get=[name])).fallback is None
+
+
+def test_where_a_host_could_write_over_what_was_committed_its_requests_are_brief(lab: Lab) -> None:
+    """A store that decides `if_absent` refuses that; another has nothing but the end of a request."""
+    ends: list[float] = []
+
+    class Noting(Stingy):
+        conditional = True
+
+        @property
+        def capabilities(self) -> Capabilities:
+            return super().capabilities._replace(conditional_put=self.conditional, prefix_grants=False, presign=True)
+
+        def grant_put(self, prefix: str, expires: float, names: Sequence[str] = ()) -> Grant:
+            ends.append(expires - SYSTEM.now())
+            return super().grant_put(prefix, expires, names)
+
+    assert isinstance(lab.repository.store, LocalStore)
+    lab.repository.store = store = Noting(lab.repository.store.url.removeprefix("file://"))
+    ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT).first()
+    store.conditional = False
+    ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT).first()
+    assert 5 * 3600 < ends[0] < 7 * 3600
+    assert 300 < ends[1] <= 600

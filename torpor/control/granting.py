@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torpor.storage.base import Store
 
 LIFETIME = 6 * 3600.0
+BRIEF = 600.0  # where nothing but the end of a request keeps a host from writing over what was committed
 _ASKED_MAX = 1000
 
 
@@ -57,7 +58,9 @@ class ForSnapshot:
         if len(wanted) > _ASKED_MAX:
             raise _too_much()
         now = self._repository.clock.now()
-        grant = self._repository.store.grant_put(self._prefix, now + LIFETIME, [PACKS + name for name in wanted])
+        able = self._repository.store.capabilities
+        life = LIFETIME if able.conditional_put or able.prefix_grants else BRIEF
+        grant = self._repository.store.grant_put(self._prefix, now + life, [PACKS + name for name in wanted])
         self._given = [given for given in self._given if not 0 < given.expires <= now] + [grant]  # a job may ask for weeks
         return grant
 
