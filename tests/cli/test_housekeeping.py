@@ -1,4 +1,4 @@
-"""verify, rm, retain, prune, doctor."""
+"""verify, rm, retain, prune."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.door import POWERLESS, Cli
+from tests.cli.door import Cli
 
 
 @pytest.fixture
@@ -125,38 +125,3 @@ def test_removal_is_no_rollback(cli: Cli, two: list[str], workspace: Path) -> No
     cli.ok("rm", "latest", "--yes")
     assert [row["snapshot_id"] for row in cli.json("snapshots")["snapshots"]] == two[:1]
     cli.json("snapshot", workspace)
-
-
-def test_doctor_before_and_after(cli: Cli, workspace: Path) -> None:
-    first = {check["name"]: check for check in cli.json("doctor")["checks"]}
-    assert first["repository"]["state"] == "warn"
-    assert not (cli.storage / "config.json").exists()
-    cli.json("snapshot", workspace)
-    found = {check["name"]: check for check in cli.json("doctor")["checks"]}
-    names = {"reachable", "writable", "readable", "list", "conditional put", "clock", "throughput", "delete", "repository", "keys"}
-    names |= {"recovery key", "codecs", "space: home", "space: store", "space: temporary files", "open files", "versions"}
-    assert set(found) == names
-    assert {name for name, check in found.items() if check["state"] != "ok"} <= {"recovery key", "space: home", "space: store"}
-    assert found["recovery key"]["state"] == "warn"
-    assert "keys confirm" in found["recovery key"]["remedy"]
-    assert found["throughput"]["figures"]["up_mb_per_s"] > 1
-    assert not [name for name in cli.objects() if name.startswith("doctor/")]
-    cli.json("keys", "confirm", typed=cli.json("keys", "show")["recovery_key"] + "\n")
-    assert "ok    recovery key: confirmed" in cli.ok("doctor").out
-
-
-def test_doctor_fails(cli: Cli, workspace: Path, tmp_path: Path) -> None:
-    cli.json("snapshot", workspace)
-    stranger = Cli(tmp_path / "stranger", cli.storage)
-    error = stranger.fails(1, "doctor")
-    assert [check["name"] for check in error["checks"] if check["state"] == "fail"] == ["keys"]
-    (cli.storage / "doctor").chmod(0o500)
-    try:
-        done = cli.run("doctor", command=POWERLESS)
-    finally:
-        (cli.storage / "doctor").chmod(0o700)
-    assert done.code == 1
-    assert "FAIL  store:" in done.out
-    assert "ok    codecs:" in done.out
-    (cli.storage / "config.json").unlink()
-    assert {check["name"]: check["state"] for check in cli.fails(1, "doctor")["checks"]}["repository"] == "fail"

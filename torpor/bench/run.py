@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from torpor.bench import compute, data, files, gpu, machine, whole
 from torpor.bench.advice import Advice, Speeds, advise
 from torpor.bench.rows import Row, digits
 from torpor.clock import SYSTEM
-from torpor.control.doctor import check_store
+from torpor.control.probe_store import check_store
 from torpor.errors import Interrupted, NoSpace, NotFound, StorageUnavailable
 from torpor.plan import limits
 from torpor.storage.base import Store
@@ -110,17 +110,18 @@ def _whole(done: whole.Whole, plain: float, bare: float) -> Iterator[Row]:
 
 
 def _link(store: Store) -> tuple[float, float]:
-    """GB/s to a store and from it, one request of 32 MiB each way. Raises `StorageUnavailable`."""
-    for check in check_store(store, SYSTEM):
-        if check.state == "fail":
-            raise StorageUnavailable(f"{check.name}: {check.text}.", safe="Nothing was changed.", remedy=check.remedy)
-        if check.name == "throughput" and check.figures is not None:
-            return check.figures["up_mb_per_s"] / 1000, check.figures["down_mb_per_s"] / 1000
+    """GB/s to a store and from it, by several requests at once. Raises `StorageUnavailable`."""
+    with closing(check_store(store, SYSTEM)) as checks:
+        for check in checks:
+            if check.state == "fail":
+                raise StorageUnavailable(f"{check.name}: {check.text}.", safe="Nothing was changed.", remedy=check.remedy)
+            if check.name == "throughput" and check.figures is not None:
+                return check.figures["up_mb_per_s"] / 1000, check.figures["down_mb_per_s"] / 1000
     raise StorageUnavailable(f"The way to {store.url} was not measured.", remedy="Run `torpor doctor`.")
 
 
 def _store(up: float | None, down: float | None) -> Iterator[Row]:
-    note = "one request of 32 MiB" if up is not None else "no store was named"
+    note = "several requests at once" if up is not None else "no store was named"
     yield Row(group="store", name="put", value=up, unit="GB/s", note=note)
     yield Row(group="store", name="get", value=down, unit="GB/s", note=note)
 

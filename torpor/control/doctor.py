@@ -1,122 +1,28 @@
-"""Is everything there that a snapshot and a wake need? Each check is one line with a remedy; one that fails hides no other."""
+"""Are keys, codecs, space and system as a snapshot and a wake need them? Each check is one line; one that fails hides no other.
+
+probe_store.py asks the store.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import resource
-import secrets
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
-
-import msgspec
 
 from torpor import __version__
-from torpor.clock import Clock
-from torpor.control.claims import SKEW
+from torpor.control.finding import Check, State
 from torpor.control.home import Home
 from torpor.control.repository import Repository
 from torpor.errors import NotFound, TorporError
-from torpor.storage.base import Exists, Store
+from torpor.storage.base import Store
 from torpor.storage.urls import file_path
 
-State = Literal["ok", "warn", "fail"]
-
-MIB = 1024 * 1024
-PROBE = 32 * MIB
-PREFIX = "doctor/"
-SKEW_WARN = 30.0  # seconds
-FREE_WARN = 1024 * MIB
+FREE_WARN = 1 << 30  # bytes
 FILES_WANTED = 4096
 LIBRARIES = ("numpy", "msgspec", "blake3", "cryptography", "backports.zstd", "lz4")
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One finding. `figures`: what was measured, for programs."""
-
-    name: str
-    state: State
-    text: str
-    remedy: str = ""
-    figures: dict[str, float] | None = None
-
-
-def check_store(store: Store, clock: Clock) -> Iterator[Check]:
-    """Put, look at, read, list and delete probe objects under `doctor/`; clock and throughput come out of it."""
-    name = f"{PREFIX}{secrets.token_hex(8)}"
-    data = secrets.token_bytes(MIB) * (PROBE // MIB)
-    try:
-        yield from _probe(store, clock, name, data)
-    except TorporError as error:
-        yield Check("store", "fail", error.what, error.remedy or f"See that {store.url} is there, and that this computer may write to it.")
-        return
-    finally:
-        yield from _remove(store, name)
-
-
-def _probe(store: Store, clock: Clock, name: str, data: bytes) -> Iterator[Check]:
-    next(iter(store.list(PREFIX)), None)
-    yield Check("reachable", "ok", store.url)
-    before = clock.now()
-    began = time.perf_counter()
-    info = store.put(name, data)
-    put = time.perf_counter() - began
-    after = clock.now()
-    yield Check("writable", "ok", f"an object of {PROBE // MIB} MiB was written")
-    began = time.perf_counter()
-    same = store.get(name) == data
-    get = time.perf_counter() - began
-    if not same:
-        yield Check("readable", "fail", "it was read back with other bytes than were written", "Do not use this store; look at its disk.")
-    else:
-        yield Check("readable", "ok", "it was read back, byte for byte")
-    listed = any(found.name == name and found.size == len(data) for found in store.list(PREFIX))
-    if listed:
-        yield Check("list", "ok", "it was listed at once")
-    else:
-        promised = store.capabilities.consistent_list
-        yield Check("list", "fail" if promised else "warn", "it was not listed at once", "Look at the store: snapshots may show late.")
-    yield _conditional(store, name)
-    yield _skew(info.modified, before, after)
-    yield _throughput(put, get)
-
-
-def _conditional(store: Store, name: str) -> Check:
-    try:
-        store.put(name, b"another", if_absent=True)
-    except Exists:
-        how = "decided by the store" if store.capabilities.conditional_put else "by looking first"
-        return Check("conditional put", "ok", f"an object that is there is not replaced ({how})")
-    return Check("conditional put", "fail", "an object that was there was replaced", "Do not use this store.")
-
-
-def _skew(modified: float, before: float, after: float) -> Check:
-    skew = max(0.0, before - modified, modified - after)
-    state: State = "fail" if skew > SKEW else "warn" if skew > SKEW_WARN else "ok"
-    remedy = "" if state == "ok" else "Set this computer's clock by NTP: claims and grants count on it."
-    return Check("clock", state, f"{skew:.1f} s away from the store's", remedy, {"skew_seconds": round(skew, 3)})
-
-
-def _throughput(put: float, get: float) -> Check:
-    up, down = PROBE / put / 1e6, PROBE / get / 1e6
-    figures = {"up_mb_per_s": round(up, 1), "down_mb_per_s": round(down, 1)}
-    return Check("throughput", "ok", f"{up:.0f} MB/s up, {down:.0f} MB/s down, one request of {PROBE // MIB} MiB", "", figures)
-
-
-def _remove(store: Store, name: str) -> Iterator[Check]:
-    try:
-        store.delete([name])
-        gone = store.head(name) is None
-    except TorporError as error:
-        yield Check("delete", "fail", error.what, f"Delete {name} yourself; prune can't work without the right to delete.")
-        return
-    if gone:
-        yield Check("delete", "ok", "the probe object is gone again")
-    else:
-        yield Check("delete", "fail", "the probe object is still there", f"Delete {name} yourself; see whether the store keeps versions.")
 
 
 def check_keys(open_it: Callable[[], Repository]) -> Iterator[Check]:
