@@ -27,14 +27,14 @@ PACKS_ASKED = 128  # packs that a job is given requests for at a time: 4 GiB of 
 class Request(msgspec.Struct, frozen=True):
     """One storage request. `url` may be `file:///…`; headers may hold a signature, so it is never logged.
 
-    `digest`: what the store checks a body against. "md5": the host adds `Content-MD5`, and the answer's `ETag` is that MD5.
-    "md5-after": nothing is added, as it would have to be signed; the answer tells the MD5 of what was stored.
+    `digest`: "md5" if the store's answer tells the MD5 of what it took (`ETag`, or Google's `x-goog-hash`), which the host compares. No
+    `Content-MD5` goes with a request: S3 and Google refuse headers that were not signed, and nobody knows the MD5 when it is signed.
     """
 
     method: str
     url: str
     headers: dict[str, str] = {}
-    digest: Literal["", "md5", "md5-after"] = ""
+    digest: Literal["", "md5"] = ""
 
     def __repr__(self) -> str:
         return f"Request({self.method} …)"

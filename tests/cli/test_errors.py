@@ -98,7 +98,7 @@ def test_damage(cli: Cli, workspace: Path, tmp_path: Path) -> None:
     assert cli.fails(12, "restore", "latest", tmp_path / "x")["error"] == "Damaged"
     pack.unlink()
     missing = cli.fails(12, "verify", "latest", "--presence")
-    assert missing["snapshots"][0]["damage"] == {name: "it is missing, or has another size"}
+    assert missing["snapshots"][0]["damage"] == {name: "it is missing, or has another size or digest"}
 
 
 def test_a_manifest_that_lies(cli: Cli, workspace: Path) -> None:

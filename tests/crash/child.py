@@ -24,6 +24,7 @@ from tests.engine.lab import Lab
 from torpor.jobs import Grant, Granter
 from torpor.remote import serve
 from torpor.storage.local import LocalStore
+from torpor.storage.options import Options
 from torpor.storage.transfer import Transfer
 from torpor.testing.faults import Crash, CrashPoint, CrashStore, CrashTransfer
 from torpor.wake.batch import Batch
@@ -58,8 +59,8 @@ def count(point: CrashPoint, owner: type, method: str) -> None:
 def arm(point: CrashPoint) -> None:
     """Let what a host does count as operations."""
 
-    def transfer(grant: Grant, ask: Granter | None) -> Transfer:
-        return CrashTransfer(Transfer(grant, ask), point=point)
+    def transfer(grant: Grant, ask: Granter | None, options: Options) -> Transfer:
+        return CrashTransfer(Transfer(grant, ask, options=options), point=point)
 
     setattr(torpor.hibernate.run, "Transfer", transfer)  # noqa: B010 - mypy knows that it is a class
     setattr(torpor.wake.run, "Transfer", transfer)  # noqa: B010

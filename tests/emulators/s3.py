@@ -70,7 +70,7 @@ QUIRKS = {
 
 class S3Emulator:
     """One bucket of one service, at `url`, from `with` on. `page`: names in a page of a list. `skew`: how far its clock is ahead.
-    `tokens`: whether a page that is not the last tells where the next begins. `checks_md5`: whether it looks at `Content-MD5`;
+    `tokens`: whether a page that is not the last tells where the next begins.
     `ends`: whether signed requests end; `signs`: whether signatures are looked at.
 
     `objects` by name, `requests` in order, `faults`: called with each request (not under the lock), returns what goes wrong with it.
@@ -87,7 +87,7 @@ class S3Emulator:
         self.objects: dict[str, Object] = {}
         self.requests: list[Seen] = []
         self.faults: Callable[[Seen], Fault | None] = lambda _: None
-        self.tokens = self.checks_md5 = self.ends = self.signs = True
+        self.tokens = self.ends = self.signs = True
         self.lock = threading.RLock()
         self.closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self)

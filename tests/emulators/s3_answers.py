@@ -66,8 +66,7 @@ def of(emulator: S3Emulator, method: str, path: str, query: dict[str, str], head
 def _put(emulator: S3Emulator, name: str, headers: dict[str, str], body: bytes) -> Answer:
     from tests.emulators.s3 import Object
 
-    if emulator.checks_md5:
-        _check_md5(headers, body)
+    _check_md5(headers, body)
     if "content-length" not in headers:
         raise Wrong(411, "MissingContentLength")
     if "if-none-match" in headers or "if-match" in headers:

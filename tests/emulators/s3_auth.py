@@ -65,7 +65,8 @@ def check(
         raise Wrong(400, "ExpiredToken")
     if not hmac.compare_digest(_again(method, parts.geturl(), lower, signed, key, by_query), signed.signature):
         raise Wrong(403, "SignatureDoesNotMatch")
-    unsigned = {name for name in lower if name.startswith("x-amz-")} - set(signed.headers) - {"x-amz-content-sha256"}
+    special = {name for name in lower if name.startswith("x-amz-") or name == "content-md5"}
+    unsigned = special - set(signed.headers) - {"x-amz-content-sha256"}
     if "host" not in signed.headers or unsigned:
         raise Wrong(403, "AccessDenied", "There were headers present in the request which were not signed")
     _check_time(query, signed.stamp, now, by_query)

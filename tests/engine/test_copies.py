@@ -221,3 +221,35 @@ def test_pins_hold_for_what_was_copied(memory: Twins) -> None:
     memory.first.delete([names.manifest(newer)])
     with pytest.raises(RollbackSuspected):
         catalogue.check_pins(memory.lab.repository, catalogue.ids(memory.lab.repository))
+
+
+def test_reading_a_copy_does_not_make_the_first_one_forgettable(memory: Twins) -> None:
+    """Even where the first store holds copies too: what was seen there is missed there."""
+    memory.copy()
+    there = memory.at(memory.other)
+    memory.copy(repository=there, to=memory.first)
+    (memory.root / "new").write_text("x")
+    newer = memory.lab.take(memory.root).snapshot.id
+    memory.copy(newer)
+    catalogue.pin(there, catalogue.load(there, newer))
+    memory.first.delete([names.manifest(newer)])
+    with pytest.raises(RollbackSuspected):
+        catalogue.check_pins(memory.lab.repository, catalogue.ids(memory.lab.repository))
+
+
+def test_receipts_go_with_packs_that_were_read_alone(twins: Twins) -> None:
+    """What is there by name and size is not proven by what was read elsewhere."""
+    assert twins.lab.verify(twins.snapshot).receipt is not None
+    twins.copy()
+    rotten = min(twins.packs(twins.other))
+    data = bytearray(twins.other.get(rotten))
+    data[len(data) // 2] ^= 1
+    twins.other.put(rotten, bytes(data))
+    receipts_there = [info.name for info in twins.other.list("receipts/")]
+    twins.other.delete([f"snapshots/{twins.snapshot}.json", *receipts_there])
+    again = twins.copy()
+    assert again.receipts == 0
+    assert any("--reread" in note for note in again.notes)
+    assert list(twins.other.list("receipts/")) == []
+    mended = twins.copy(reread=True)
+    assert (mended.replaced, mended.receipts) == (1, len(receipts_there))

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.engine.lab import Lab, same, write
-from torpor.clock import SYSTEM
-from torpor.control.granting import ForRestore, ForSnapshot
+from torpor.clock import SYSTEM, FakeClock
+from torpor.control.granting import LIFETIME, ForRestore, ForSnapshot
 from torpor.errors import HostFailed, StorageUnavailable
 from torpor.events import Listener
 from torpor.format import names
 from torpor.jobs import Ask, Grant, Granter, Job, Request, Result
 from torpor.remote.host import Subprocess
-from torpor.storage.base import PACKS
+from torpor.storage.base import PACKS, Capabilities
 from torpor.storage.local import LocalStore
+from torpor.storage.memory import MemoryStore
+from torpor.wake.run import _places
 
 MIB = 1 << 20
 SNAPSHOT, OTHER, ATTEMPT = "20260801T120000000-0a1b2c3d", "20260802T120000000-4e5f6071", "89abcdef"
@@ -187,3 +189,68 @@ def test_a_restore_gets_what_its_snapshot_names(lab: Lab) -> None:
     for ask in (Ask(get=[f"{SNAPSHOT}/{ATTEMPT}-500"]), Ask(put=allowed[:1]), Ask(get=["config.json"])):
         with pytest.raises(HostFailed, match="may not have"):
             grants.more(ask)
+
+
+def test_what_has_ended_is_forgotten(tmp_path: Path) -> None:
+    """A job that asks for weeks costs no memory of all that it was given."""
+    clock = FakeClock()
+    lab = Lab(tmp_path / "lab", clock=clock, store=MemoryStore(clock))
+    ended: list[Grant] = []
+    lab.memory.end_grant = ended.append  # type: ignore[assignment, method-assign]
+    grants = ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT)
+    for number in range(5):
+        grants.more(Ask(put=[f"{SNAPSHOT}/{ATTEMPT}-{number}"]))
+        clock.advance(LIFETIME / 2)
+    grants.end()
+    assert len(ended) == 2
+
+
+class Deaf(LocalStore):
+    """Cannot be asked for grants while `deaf`."""
+
+    deaf = True
+
+    def grant_get(self, names: Iterable[str], expires: float) -> Grant:
+        if self.deaf:
+            raise StorageUnavailable("The store does not answer.")
+        return super().grant_get(names, expires)
+
+
+def test_a_store_that_cannot_be_asked_takes_no_copy_with_it(lab: Lab, tmp_path: Path) -> None:
+    """Each place keeps its place in every grant, so that a host takes none for another."""
+    name = f"{SNAPSHOT}/{ATTEMPT}-1"
+    first, second, third = (Deaf(str(tmp_path / place)) for place in ("first", "second", "third"))
+    lab.repository.store = first
+    grants = ForRestore(lab.repository, [name], [second, third])
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        grants.more(Ask(get=[name]))
+    third.deaf = False
+    places = [grant.get for grant, _ in _places(grants.more(Ask(get=[name])), None)]
+    assert [*map(len, places)] == [0, 0, 1]
+    assert places[2][name].url.startswith(third.url)
+    first.deaf, third.deaf = False, True
+    assert grants.more(Ask(get=[name])).fallback is None
+
+
+def test_where_a_host_could_write_over_what_was_committed_its_requests_are_brief(lab: Lab) -> None:
+    """A store that decides `if_absent` refuses that; another has nothing but the end of a request."""
+    ends: list[float] = []
+
+    class Noting(Stingy):
+        conditional = True
+
+        @property
+        def capabilities(self) -> Capabilities:
+            return super().capabilities._replace(conditional_put=self.conditional, prefix_grants=False, presign=True)
+
+        def grant_put(self, prefix: str, expires: float, names: Sequence[str] = ()) -> Grant:
+            ends.append(expires - SYSTEM.now())
+            return super().grant_put(prefix, expires, names)
+
+    assert isinstance(lab.repository.store, LocalStore)
+    lab.repository.store = store = Noting(lab.repository.store.url.removeprefix("file://"))
+    ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT).first()
+    store.conditional = False
+    ForSnapshot(lab.repository, SNAPSHOT, ATTEMPT).first()
+    assert 5 * 3600 < ends[0] < 7 * 3600
+    assert 300 < ends[1] <= 600

@@ -141,12 +141,6 @@ def test_a_store_that_could_decide_is_told_of(s3: S3Emulator) -> None:
     assert (bad(found), "write ?conditional=yes" in found["conditional put"].remedy) == ({}, True)
 
 
-def test_a_store_that_ignores_digests(s3: S3Emulator) -> None:
-    s3.checks_md5 = False
-    assert bad(probe(opened(s3))) == {"checksum": "warn"}
-    assert s3.objects == {}
-
-
 def test_a_store_whose_grants_never_end(s3: S3Emulator) -> None:
     s3.ends = False
     found = probe(opened(s3))

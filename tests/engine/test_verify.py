@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from tests.engine.lab import Lab, write
 from torpor.clock import FakeClock, rfc3339
-from torpor.control import catalogue, receipts
+from torpor.control import catalogue, distrust, receipts
+from torpor.control.granting import LIFETIME
 from torpor.control.readings import KEEP
 from torpor.control.receipts import Depth, Reading, Verified
 from torpor.errors import Interrupted, StorageUnavailable
 from torpor.events import ignore
 from torpor.format.manifest import FinalCheck, HostProof
+from torpor.jobs import Grant
 from torpor.storage.memory import MemoryStore
 from torpor.storage.rate import Rate
 from torpor.storage.transfer import Transfer
@@ -150,6 +152,20 @@ def test_a_pack_that_went_meanwhile_is_missed(room: Room) -> None:
     assert (set(found.damage), found.receipt) == ({name}, None)
 
 
+def test_a_pack_that_was_found_damaged_meanwhile_is_read_again(room: Room) -> None:
+    """By the verification of another snapshot that names it too."""
+    room.stop_after(room.packs - 1, Interrupted("Ctrl-C"))
+    with pytest.raises(Interrupted):
+        room.verify()
+    room.go_on()
+    pack = room.read[0]
+    distrust.learn(room.lab.repository, {f"packs/{pack}": "its BLAKE3 is not the one the index names"}, ())
+    found = room.verify()
+    assert pack in room.read
+    assert found.earlier_packs == room.packs - found.read_packs > 0
+    assert distrust.packs(room.lab.repository) == set()
+
+
 def test_what_a_machine_goes_on_is_read_in_one_go(room: Room) -> None:
     room.stop_after(room.packs - 1, Interrupted("Ctrl-C"))
     with pytest.raises(Interrupted):
@@ -158,6 +174,30 @@ def test_what_a_machine_goes_on_is_read_in_one_go(room: Room) -> None:
     proof = HostProof(True, "1" * 32, FinalCheck(rfc3339(room.clock.now()), 0))
     found = receipts.verify(room.lab.repository, room.snapshot, "full", ignore, lambda: proof)
     assert (found.read_packs, found.earlier_packs) == (room.packs, 0)
+
+
+def test_one_that_takes_longer_than_a_grant(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not given requests for all of a large snapshot at once."""
+    monkeypatch.setattr("torpor.control.granting.PACKS_ASKED", 1)
+    monkeypatch.setattr("torpor.jobs.PACKS_ASKED", 2)
+    given: list[int] = []
+    grant_get = room.lab.memory.grant_get
+
+    def counted(names: Iterable[str], expires: float) -> Grant:
+        wanted = [*names]
+        given.append(len(wanted))
+        return grant_get(wanted, expires)
+
+    room.lab.memory.grant_get = counted  # type: ignore[method-assign]
+
+    def a_long_while(number: int) -> None:
+        room.clock.advance(LIFETIME - 60)
+
+    room.fail = a_long_while
+    found = room.verify()
+    assert (found.damage, found.read_packs) == ({}, room.packs)
+    assert len(given) > 1
+    assert max(given) == 2
 
 
 @pytest.mark.parametrize(("how", "count"), [({"packs": 3}, 3), ({"part": 0.5}, -1), ({"part": 1.0}, 99), ({"packs": 99}, 99), ({}, 4)])

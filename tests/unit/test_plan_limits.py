@@ -46,3 +46,8 @@ def test_more_memory_is_more_requests_at_once_of_a_remote_store_alone() -> None:
 def test_too_little_memory_is_refused() -> None:
     with pytest.raises(UsageError, match="too little"):
         limits.plan(383 * MIB, 2)
+
+
+def test_more_than_is_promised_is_told() -> None:
+    assert limits.told(512 * MIB, limits.plan(512 * MIB, 2)) == ""
+    assert "4.3 GB" in limits.told(4 * GIB, limits.plan(4 * GIB, 2, remote=True))

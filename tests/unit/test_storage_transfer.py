@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from blake3 import blake3
 
 from torpor import jobs
 from torpor.clock import FakeClock
-from torpor.errors import Malformed, NotFound, UsageError
+from torpor.errors import Malformed, NotFound, StorageUnavailable, UsageError
 from torpor.storage import files, grants
 from torpor.storage.base import GrantExpired, Missing, NotGranted, Refused
 from torpor.storage.local import LocalStore
@@ -221,3 +222,59 @@ def test_errors_of_parts_are_not_taken_for_the_disks(store: LocalStore) -> None:
 
     with Transfer(store.grant_put(f"packs/{SNAPSHOT}/", 0)) as transfer, pytest.raises(Malformed):
         transfer.put(PACK, Parts(), bytes(32))
+
+
+class Slow:
+    """A control side that takes its time: it answers once it is told to, and notes who asked."""
+
+    def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
+        self.store, self.clock = store, clock
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+        self.count = 0
+        self.fails = False
+
+    def grant(self) -> jobs.Grant:
+        return self.store.grant_put(f"packs/{SNAPSHOT}/", self.clock.now() + 100)
+
+    def __call__(self, wish: jobs.Ask) -> jobs.Grant:
+        self.count += 1
+        self.asked.set()
+        assert self.answer.wait(30)
+        if self.fails:
+            raise StorageUnavailable("The control side does not answer.")
+        return self.grant()
+
+
+def test_who_has_a_grant_waits_for_nobody(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    slow = Slow(store, clock)
+    transfer = Transfer(slow.grant(), slow, clock)
+    clock.advance(80)
+    asking = threading.Thread(target=put, args=(transfer, PACK, b"one"))
+    asking.start()
+    assert slow.asked.wait(30)
+    put(transfer, f"{SNAPSHOT}/89abcdef-1", b"two")  # while the other one waits for its answer
+    slow.answer.set()
+    asking.join()
+    assert slow.count == 1
+    put(transfer, f"{SNAPSHOT}/89abcdef-2", b"three")
+    assert slow.count == 1
+
+
+def test_asking_in_vain_is_not_repeated_with_each_request() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    slow = Slow(store, clock)
+    slow.answer.set()
+    slow.fails = True
+    transfer = Transfer(slow.grant(), slow, clock)
+    clock.advance(76)
+    for number in range(5):
+        put(transfer, f"{SNAPSHOT}/89abcdef-{number}", b"x")
+    assert slow.count == 1
+    clock.advance(30)  # it is over now
+    with pytest.raises(StorageUnavailable):
+        put(transfer, PACK, b"x")
+    assert slow.count == 2

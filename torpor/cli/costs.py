@@ -60,7 +60,8 @@ def _say(session: Session, found: Expenses, price: Price | None, bills: list[Bil
         for line in columns.lines(_HEAD, [_row(workspace, found, price) for workspace in found.workspaces], _RIGHT):
             session.say(line)
     if found.other_bytes:
-        session.say(f"{amounts.size(found.other_bytes)} belong to snapshots that were removed; `torpor prune` deletes what nothing needs.")
+        gone = "were written by snapshots that were removed or never finished"
+        session.say(f"{amounts.size(found.other_bytes)} {gone}; `torpor prune` deletes what no other needs.")
     session.say("")
     for line in columns.lines(_COMPARED, [_bill(bill, price) for bill in bills], _RIGHT):
         session.say(line)

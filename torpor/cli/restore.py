@@ -23,7 +23,7 @@ PARAMETERS = (
     flag("--dry-run", "Show what would be written; write nothing."),
     choice("--owners", ("numbers", "names", "none"), "Give files their owners by number, by name, or leave them to whoever runs this."),
     flag("--setuid", "Restore setuid and setgid bits too."),
-    option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
+    option("--memory", "SIZE", "How much memory to use at most: 512M unless told, with a remote store an eighth of the machine, up to 4G."),
     number("--workers", "Threads that decompress; 0 is one a core."),
     option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
     option("--patience", "DURATION", "How long a store that does not answer is tried again: 5m unless told."),

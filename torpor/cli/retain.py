@@ -43,11 +43,13 @@ def run(
     gone = [snapshot.id for snapshot in plan.removed]
     _tell(session, plan, repository.clock.now())
     marked = None if dry_run else retain.carry_out(repository, plan)
+    money = _money(repository.store.capabilities.provider, plan)
     if not session.quiet:
         would = "would be removed" if dry_run else "removed"
+        worth = "" if money is None else f" ({amounts.money(money)} a month)"
         session.say(
-            f"{amounts.count(len(gone), 'snapshot')} of {len(plan.decisions):,} {would}; only they need {amounts.size(plan.freed_bytes)}, "
-            f"the others {amounts.size(plan.kept_bytes)}"
+            f"{amounts.count(len(gone), 'snapshot')} of {len(plan.decisions):,} {would}; only they need "
+            f"{amounts.size(plan.freed_bytes)}{worth}, the others {amounts.size(plan.kept_bytes)}"
         )
     if marked is not None and marked.marked:
         session.note(f"{amounts.size(marked.marked_bytes)} marked; a `torpor prune` gives them back, a day from now or later")
@@ -56,11 +58,23 @@ def run(
             session.warn(f"{id} needs objects that are missing or damaged: `torpor verify {id}` says which")
     session.answer({
         "removed": [] if dry_run else gone, "would_remove": gone if dry_run else [], "freed_bytes": plan.freed_bytes,
-        "freed_objects": plan.freed_objects, "kept_bytes": plan.kept_bytes, "marked": len(marked.marked) if marked else 0,
+        "freed_per_month": money, "freed_objects": plan.freed_objects, "kept_bytes": plan.kept_bytes,
+        "marked": len(marked.marked) if marked else 0,
         "marked_bytes": marked.marked_bytes if marked else 0, "hurt": plan.hurt, "dry_run": dry_run,
         "decisions": [{"snapshot_id": one.snapshot.id, "keep": one.keep, "reason": one.why} for one in plan.decisions],
     })  # fmt: skip
     return 0
+
+
+def _money(provider: str, plan: Plan) -> float | None:
+    """US dollars that the freed bytes cost a month; None where no prices are known."""
+    from torpor.plan import costs
+    from torpor.plan.prices import PRICES
+
+    price = PRICES.get(provider)
+    if price is None:
+        return None
+    return costs.asleep(price, plan.kept_bytes + plan.freed_bytes) - costs.asleep(price, plan.kept_bytes)
 
 
 def _tell(session: Session, plan: Plan, now: float) -> None:

@@ -59,7 +59,7 @@ class Session:
     @property
     def default_storage(self) -> bool:
         """Whether nobody said where the repository is, so that it is a folder on this very disk."""
-        return not self.environment.get("TORPOR_STORAGE")
+        return not self.environment.get("TORPOR_STORAGE") and self.environment.get("STORAGE_PROVIDER", "") in ("", "local")
 
     def repository(self, *, create: bool = False, encryption: str | None = None) -> Repository:
         """Open the repository; with `create`, make it in an empty store."""

@@ -23,7 +23,7 @@ PARAMETERS = (
     flag("--across-file-systems", "Enter other file systems that are mounted below."),
     choice("--codec", ("auto", "zstd", "lz4", "raw"), "How to compress; auto chooses by content."),
     number("--level", "Level of the codec; 0 is its own."),
-    option("--memory", "SIZE", "How much memory to use at most: 512M unless told."),
+    option("--memory", "SIZE", "How much memory to use at most: 512M unless told, with a remote store an eighth of the machine, up to 4G."),
     number("--workers", "Threads that compress; 0 is one a core."),
     option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
     option("--patience", "DURATION", "How long a store that does not answer is tried again: 5m unless told."),

@@ -18,7 +18,11 @@ PARAMETERS = (
     flag("--replace", "Make the machine's workspace equal to the snapshot: remove what it lacks."),
     choice("--owners", ("numbers", "names", "none"), "Give files their owners by number, by name, or leave them to whoever restores."),
     flag("--setuid", "Restore setuid and setgid bits too."),
-    option("--memory", "SIZE", "How much memory the engine may use at most: 512M unless told."),
+    option(
+        "--memory",
+        "SIZE",
+        "How much memory the engine may use at most: 512M unless told, with a remote store an eighth of the machine, up to 4G.",
+    ),
 )
 
 

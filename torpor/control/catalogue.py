@@ -94,7 +94,9 @@ def pin(repository: Repository, snapshot: Snapshot) -> None:
     with repository.home.locked(repository.home.pins(repository.id)) as pins:
         known = pins.get(snapshot.manifest.lineage)
         if known is None or known["snapshot"] <= snapshot.id:
-            pins[snapshot.manifest.lineage] = {"snapshot": snapshot.id, "sha256": snapshot.sha256, "url": repository.store.url}
+            # Reading a copy of it changes nothing of where it was seen first: there it is missed.
+            seen = known.get("url") if known is not None and known["snapshot"] == snapshot.id else None
+            pins[snapshot.manifest.lineage] = {"snapshot": snapshot.id, "sha256": snapshot.sha256, "url": seen or repository.store.url}
 
 
 def check_pins(repository: Repository, present: Iterable[str]) -> None:

@@ -140,6 +140,7 @@ class _Copy:
         self._sources = Sources([StoreSource(store) for store in (source.store, *others)], labels=labels)
         self._damage: dict[str, str] = {}
         self._todo: list[Pack] = []
+        self._unread = 0  # packs that are taken to be there by name and size alone
 
     def plan(self) -> None:
         """What is missing there. With a dry run, that is all."""
@@ -150,6 +151,7 @@ class _Copy:
         self._todo = [pack for pack in self._packs if self._options.reread or pack.name not in has]
         if not self._options.reread:
             kept = [pack for pack in self._packs if pack.name in has]
+            self._unread = sum(not self._is_told(pack) for pack in kept)
             out.kept_objects, out.kept_bytes = len(kept), sum(pack.size for pack in kept)
         info = self._store.head(PACKS + ref.name)
         self._index_there = info is not None and info.size == ref.size and (not self._options.reread or self._index_is_right())
@@ -159,6 +161,11 @@ class _Copy:
             missing = [pack for pack in self._packs if pack.name not in has]
             out.objects = len(missing) + (not self._index_there)
             out.bytes = sum(pack.size for pack in missing) + (0 if self._index_there else ref.size)
+
+    def _is_told(self, pack: Pack) -> bool:
+        """Whether the destination itself tells a digest of the pack, which was compared."""
+        kind = index.DIGESTS.get(self._store.capabilities.digest)
+        return bool(pack.digest) and pack.digest_kind == kind
 
     def _index_is_right(self) -> bool:
         try:
@@ -190,7 +197,13 @@ class _Copy:
                 if written:
                     self._store.delete([names.manifest(snapshot.id)])
                 raise
-            self._send_receipts()
+            if self._unread:
+                self._out.notes.append(
+                    f"Receipts were not copied: {self._unread} packs were there already and nobody read them now. Prove the copy with "
+                    f"`torpor --storage {self._out.url} verify {snapshot.id}`, or copy with --reread."
+                )
+            else:
+                self._send_receipts()
         claims.release(there, snapshot.id)
         self._out.notes += self._sources.notes()
 

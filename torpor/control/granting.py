@@ -12,17 +12,18 @@ import msgspec
 
 from torpor.errors import HostFailed, StorageUnavailable, TorporError
 from torpor.format import names
-from torpor.jobs import PACKS_ASKED
+from torpor.jobs import PACKS_ASKED, Grant
 from torpor.storage.base import PACKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.control.repository import Repository
-    from torpor.jobs import Ask, Grant
+    from torpor.jobs import Ask
     from torpor.storage.base import Store
 
 LIFETIME = 6 * 3600.0
+BRIEF = 600.0  # where nothing but the end of a request keeps a host from writing over what was committed
 _ASKED_MAX = 1000
 
 
@@ -56,9 +57,11 @@ class ForSnapshot:
     def _grant(self, wanted: list[str]) -> Grant:
         if len(wanted) > _ASKED_MAX:
             raise _too_much()
-        at = self._repository.clock.now() + LIFETIME
-        grant = self._repository.store.grant_put(self._prefix, at, [PACKS + name for name in wanted])
-        self._given.append(grant)
+        now = self._repository.clock.now()
+        able = self._repository.store.capabilities
+        life = LIFETIME if able.conditional_put or able.prefix_grants else BRIEF
+        grant = self._repository.store.grant_put(self._prefix, now + life, [PACKS + name for name in wanted])
+        self._given = [given for given in self._given if not 0 < given.expires <= now] + [grant]  # a job may ask for weeks
         return grant
 
 
@@ -87,12 +90,24 @@ class ForRestore:
         if len(wanted) > _ASKED_MAX:
             raise _too_much()
         full, until = [PACKS + name for name in wanted], self._repository.clock.now() + LIFETIME
+        nothing = Grant(expires=until)
         below: Grant | None = None
         for copy in reversed(self._copies):
-            with suppress(TorporError):  # it can't be asked now; the others can
-                below = msgspec.structs.replace(copy.grant_get(full, until), fallback=below)
-        grant = self._repository.store.grant_get(full, until)
-        return msgspec.structs.replace(grant, fallback=below) if below is not None else grant
+            grant = _asked(copy, full, until)
+            if grant is not None or below is not None:  # one that can't be asked now keeps its place above others
+                below = msgspec.structs.replace(grant or nothing, fallback=below)
+        if below is None:
+            return self._repository.store.grant_get(full, until)
+        # There is a copy to read, so a store that can't be asked now is one that fails.
+        return msgspec.structs.replace(_asked(self._repository.store, full, until) or nothing, fallback=below)
+
+
+def _asked(store: Store, names: list[str], until: float) -> Grant | None:
+    """None if it can't be asked now."""
+    try:
+        return store.grant_get(names, until)
+    except TorporError:
+        return None
 
 
 def _is_of(writer: str, name: str) -> bool:

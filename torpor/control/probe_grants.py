@@ -6,7 +6,6 @@ what is checked is what this computer's own side of it does.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -95,34 +94,15 @@ def _use(trail: Trail) -> Iterator[Check]:
 
 
 def _checksum(trail: Trail) -> Iterator[Check]:
-    """An object that comes with another's digest must be refused, where the digest is sent along."""
+    """What the store says that it took must be what was sent."""
     name = trail.pack()
-    grant = trail.to_put([name])
-    request = grant.put.get(name)
-    if request is None or request.digest != "md5":
-        kind, digest = _put(grant, name, _DATA)
-        if kind == "none":
-            yield Check("checksum", "ok", "the store tells none; those in the packs themselves are compared by whoever reads them")
-        elif digest != hashlib.new(kind, _DATA, usedforsecurity=False).digest():
-            yield Check("checksum", "fail", f"the store told another {kind.upper()} than that of what was sent", "Do not use this store.")
-        else:
-            yield Check("checksum", "ok", f"the store told the {kind.upper()} of what was sent")
-        return
-    wrong = base64.b64encode(hashlib.md5(_OTHER, usedforsecurity=False).digest()).decode()
-    forged = msgspec.structs.replace(request, headers={**request.headers, "Content-MD5": wrong}, digest="")
-    try:
-        _put(Grant(put={name: forged}), name, _DATA, _ONCE)
-    except StorageUnavailable as error:
-        if trail.store.head(PACKS + name) is None:
-            if "Digest" in error.what:
-                yield Check("checksum", "ok", "an object that comes with another's MD5 is refused")
-            else:
-                yield Check("checksum", "warn", f"it could not be tried: {error.what}", "Run `torpor doctor` again.")
-            return
-    yield Check(
-        "checksum", "warn", "an object that came with another's MD5 was taken",
-        "The store ignores Content-MD5. Damage on the way is noticed all the same, by the MD5 that it answers; unless ?digest=none is set.",
-    )  # fmt: skip
+    kind, digest = _put(trail.to_put([name]), name, _DATA)
+    if kind == "none":
+        yield Check("checksum", "ok", "the store tells none; those in the packs themselves are compared by whoever reads them")
+    elif digest != hashlib.new(kind, _DATA, usedforsecurity=False).digest():
+        yield Check("checksum", "fail", f"the store told another {kind.upper()} than that of what was sent", "Do not use this store.")
+    else:
+        yield Check("checksum", "ok", f"the store told the {kind.upper()} of what was sent")
 
 
 def _names(trail: Trail, known: str) -> Iterator[Check]:

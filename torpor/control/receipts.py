@@ -182,7 +182,7 @@ class _Check:
             there = heads.present(repository, packs)
             for pack in packs:
                 if pack.name not in there:
-                    out.damage[PACKS + pack.name] = "it is missing, or has another size"
+                    out.damage[PACKS + pack.name] = "it is missing, or has another size or digest"
             numbers = self._choose(packs, [number for number, pack in enumerate(packs) if pack.name in there])
             if numbers:
                 self._scrub(found, numbers)
@@ -194,21 +194,26 @@ class _Check:
             numbers = sorted({*numbers, *(number for number in there if packs[number].name in never)})
         if self.readings is None:
             return numbers
-        before = {number: self.readings.packs[packs[number].name] for number in numbers if packs[number].name in self.readings.packs}
+        earlier = self.readings.packs.keys() - distrust.packs(self._repository)  # found damaged since, by the verification of another
+        before = {number: self.readings.packs[packs[number].name] for number in numbers if packs[number].name in earlier}
         self.out.earlier_packs, self.out.earlier_bytes = len(before), sum(packs[number].size for number in before)
         self.since = min(before.values(), default=None)
         return [number for number in numbers if number not in before]
 
     def _scrub(self, found: IndexFile, numbers: list[int]) -> None:
         # Reading back needs the engine; a snapshot, which only looks at receipts, starts sooner without it.
+        from torpor.control.granting import ForRestore
         from torpor.control.restores import restore_keys
+        from torpor.jobs import PACKS_ASKED
         from torpor.storage.transfer import Transfer
         from torpor.verify.scrub import Scrub
 
         keys, _ = restore_keys(self._repository, self._snapshot)
         self.read = [found.head.packs[number].name for number in numbers]
-        grant = self._repository.store.grant_get([PACKS + name for name in self.read], 0)
-        with Transfer(grant) as transfer:
+        # Some packs at a time, as a host: a slow one takes longer than a grant, or temporary credentials, can last.
+        grants, places = ForRestore(self._repository, self.read), {name: place for place, name in enumerate(self.read)}
+        with Transfer(grants.first(), grants.more, self._repository.clock) as transfer:
+            transfer.more = lambda _, name: self.read[places[name] : places[name] + PACKS_ASKED]
             scrub = Scrub(
                 self._repository.id, found, keys.id_key, keys.packs, transfer, self._progress, self._reading.rate, self._note
             )  # fmt: skip

@@ -93,6 +93,8 @@ class _Engine:
         self._sent = _Sent()
         self._memory = limits.budget(job.memory, system.total_memory(), remote=self._transfer.remote)
         fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._transfer.remote)
+        if not job.memory and (text := limits.told(self._memory, fit)):
+            self._progress.note(text)
 
         data_key = secrets.token_bytes(32)
         self._writer = names.writer(job.snapshot, job.attempt)

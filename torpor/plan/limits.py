@@ -42,6 +42,13 @@ def budget(asked: int, total: int, *, remote: bool) -> int:
     return max(DEFAULT, min(total // 8, REMOTE_MAX)) if remote else DEFAULT
 
 
+def told(memory: int, fit: Limits) -> str:
+    """What people are told of a job that takes more than the 512 MiB that are promised; empty for others."""
+    if memory <= DEFAULT:
+        return ""
+    return f"Up to {memory / 1e9:.1f} GB of memory, for as many as {max(fit.uploads, fit.downloads)} requests at once; --memory bounds it."
+
+
 def plan(memory: int, cores: int, workers: int = 0, *, remote: bool = False) -> Limits:
     """Fit `workers` (0: one a core) into `memory` bytes. Raises `UsageError` below 384 MiB.
 

@@ -8,8 +8,6 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from google.api_core.exceptions import PreconditionFailed, from_http_response
-
 from torpor.errors import StorageUnavailable, UsageError
 from torpor.storage.base import Capabilities, Info, Missing, Store, check_name, check_prefix, check_range, is_name, parts_of
 from torpor.storage.gcs_client import PATIENCE, Client
@@ -58,6 +56,8 @@ class GcsStore(Store):
         whole = b"".join(parts_of(data))
         digest = hashlib.md5(whole, usedforsecurity=False).digest()
         own = os.urandom(8).hex()
+        from google.api_core.exceptions import PreconditionFailed
+
         with asking(self._place, "write", name):
             blob = self._blob(name)
             blob.md5_hash = base64.b64encode(digest).decode()  # the service refuses other bytes
@@ -154,7 +154,7 @@ class GcsStore(Store):
                 method,
                 signer.url(method, base + name, start, max(1, int(end - start)), headers),
                 headers,
-                "md5-after" if method == "PUT" else "",
+                "md5" if method == "PUT" else "",
             )
             for short, name in zip(below, names, strict=True)
         }
@@ -209,6 +209,8 @@ class GcsStore(Store):
 
     def _delete(self, names: Sequence[str]) -> None:
         """One request for up to `_BATCH` names; those that the service was too busy for are asked for again."""
+        from google.api_core.exceptions import from_http_response
+
         todo = list(names)
 
         def ask() -> None:

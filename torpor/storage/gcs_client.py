@@ -7,18 +7,13 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import google.auth
-from google.auth import credentials as google_credentials
-from google.auth.transport.requests import AuthorizedSession
-from google.cloud import storage
-from google.cloud.storage.retry import DEFAULT_RETRY
-from requests.adapters import HTTPAdapter
-
 from torpor.errors import UsageError
 from torpor.storage.gcs_errors import asking
 from torpor.storage.gcs_sign import Signer
 
 if TYPE_CHECKING:
+    from google.auth.transport.requests import AuthorizedSession
+
     from torpor.access import Access
     from torpor.storage.gcs_place import Place
 
@@ -39,6 +34,8 @@ class Client:
     """One bucket through `google.cloud.storage`. Credentials are looked for at the first use. For any number of threads."""
 
     def __init__(self, place: Place, access: Access, patience: float = PATIENCE) -> None:
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
         self._place = place
         self._file = access.get(FILE)
         self._lock = threading.Lock()
@@ -62,7 +59,9 @@ class Client:
         """`UsageError` where the credentials cannot sign by themselves."""
         with asking(self._place, "sign requests to"):
             self._opened()
-        if not isinstance(self._credentials, google_credentials.Signing) or not self._credentials.signer_email:
+        from google.auth.credentials import Signing
+
+        if not isinstance(self._credentials, Signing) or not self._credentials.signer_email:
             raise UsageError(
                 "The credentials that were found for Google Cloud Storage cannot sign URLs, and a host gets nothing else.",
                 safe="Nothing was written.",
@@ -71,6 +70,9 @@ class Client:
         return Signer(self._place.endpoint, self._credentials.signer_email, self._credentials.sign_bytes)
 
     def _opened(self) -> Any:
+        import google.auth
+        from google.cloud import storage
+
         with self._lock:
             if self._client is None:
                 self._credentials = _from_file(self._file) if self._file else google.auth.default(scopes=_SCOPES)[0]
@@ -87,6 +89,8 @@ class Client:
 
 def _from_file(path: str) -> Any:
     """The credentials in a file of Google's. `UsageError` tells what is wrong, and nothing that stands in it."""
+    from google.auth.exceptions import GoogleAuthError
+
     remedy = f"Set {FILE} to the JSON file of a service account's key (docs/providers.md)."
     try:
         with open(path, "rb") as stream:
@@ -98,11 +102,14 @@ def _from_file(path: str) -> Any:
     try:
         module, method = _KINDS[info["type"]]
         return getattr(import_module(module).Credentials, method)(info, scopes=_SCOPES)
-    except (google.auth.exceptions.GoogleAuthError, AttributeError, KeyError, TypeError, ValueError):
+    except (GoogleAuthError, AttributeError, KeyError, TypeError, ValueError):
         raise UsageError(f"The file that {FILE} names holds no credentials of a kind that is known.", remedy=remedy) from None
 
 
 def _session(credentials: Any) -> AuthorizedSession:
+    from google.auth.transport.requests import AuthorizedSession
+    from requests.adapters import HTTPAdapter
+
     session = AuthorizedSession(credentials, refresh_timeout=60)
     session.hooks["response"].append(_read_error)
     for scheme in ("http://", "https://"):

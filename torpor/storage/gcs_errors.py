@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-import requests
-import urllib3
-from google.api_core import exceptions as api
-from google.auth import exceptions as auth
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from torpor.errors import NotFound, StorageUnavailable, TorporError, UsageError
 from torpor.storage.base import Exists, Missing, Refused
@@ -27,7 +22,6 @@ _TITLE = "Google Cloud Storage"
 _CREDENTIALS = "Set GOOGLE_APPLICATION_CREDENTIALS to the JSON file of a service account's key (docs/providers.md)."
 _ROLE = "Give the service account the role Storage Object User on the bucket, and see docs/providers.md."
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.]{1,60}")
-_UNANSWERED = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 class PastEnd(StorageUnavailable):
@@ -41,8 +35,23 @@ def asking(place: Place, doing: str, name: str = "") -> Iterator[None]:
         yield
     except TorporError:
         raise
-    except (api.GoogleAPIError, InvalidResponse, DataCorruption, auth.GoogleAuthError, *_UNANSWERED) as error:
+    except Exception as error:
+        if not isinstance(error, _kinds()):
+            raise
         raise _translated(place, doing, name, error) from None
+
+
+@cache
+def _kinds() -> tuple[type[Exception], ...]:
+    """What Google's client raises; imported once it did."""
+    import requests
+    import urllib3
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+    unanswered = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+    return (GoogleAPIError, InvalidResponse, DataCorruption, GoogleAuthError, *unanswered)
 
 
 def answered(place: Place, doing: str, name: str, error: Any) -> TorporError:
@@ -74,6 +83,11 @@ def answered(place: Place, doing: str, name: str, error: Any) -> TorporError:
 
 
 def _translated(place: Place, doing: str, name: str, error: BaseException) -> TorporError:
+    import requests
+    from google.api_core import exceptions as api
+    from google.auth import exceptions as auth
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
     cause: BaseException | None = error
     if isinstance(error, api.RetryError):
         cause = error.cause
@@ -95,8 +109,10 @@ def _translated(place: Place, doing: str, name: str, error: BaseException) -> To
     return StorageUnavailable(f"The connection to {place.endpoint} failed, asked to {what}.", safe=UNKNOWN, remedy="Try again.")
 
 
-def _not_authenticated(error: auth.GoogleAuthError) -> TorporError:
-    if isinstance(error, auth.DefaultCredentialsError):
+def _not_authenticated(error: Exception) -> TorporError:
+    from google.auth.exceptions import DefaultCredentialsError
+
+    if isinstance(error, DefaultCredentialsError):
         return UsageError(f"{_TITLE} needs credentials, and none were found.", remedy=_CREDENTIALS)
     if getattr(error, "retryable", False):
         return StorageUnavailable("Google's token service did not answer.", safe=AS_IT_WAS, remedy="Try again later.")

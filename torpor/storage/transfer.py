@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+QUIET = 30.0  # seconds after asking in vain
+
 
 class PutInfo(NamedTuple):
     """One object that was written. `digest` is what the store says of it, of kind `digest_kind`; empty if that is "none"."""
@@ -87,6 +89,7 @@ class Transfer:
         self._used = Counters()
         self._lock = threading.Lock()
         self._asking = threading.Lock()
+        self._quiet = 0.0  # until when nobody asks for a fresh grant who has one that is valid
         self._transports: dict[str, Transport] = {}
 
     @property
@@ -175,19 +178,30 @@ class Transfer:
             return self._held.find(verb, name)
 
     def _see_to(self, verb: Verb, name: str) -> None:
-        """Get a grant for `name` if there is none, or a fresh one if it is time; in vain, the old one must do while it lasts."""
+        """Get a grant for `name` if there is none, or a fresh one if it is time; in vain, the old one must do while it lasts.
+
+        Who has one that is valid waits for nobody: the control side may take minutes to answer.
+        """
         check_name(name)
-        with self._asking:
-            with self._lock:
-                now = self._clock.now()
-                if self._held.lasts(verb, name, now):
-                    return
-                valid = self._held.is_valid(verb, name, now)
-            try:
+        lasts, valid = self._state(verb, name)
+        if lasts or not self._asking.acquire(blocking=not valid):
+            return
+        try:
+            lasts, valid = self._state(verb, name)  # another thread may have asked meanwhile
+            if not lasts and not (valid and self._clock.now() < self._quiet):
                 self._get_more(verb, name)
-            except TorporError:
-                if not valid:
-                    raise
+        except TorporError:
+            self._quiet = self._clock.now() + QUIET
+            if not valid:
+                raise
+        finally:
+            self._asking.release()
+
+    def _state(self, verb: Verb, name: str) -> tuple[bool, bool]:
+        """Whether a grant for `name` has most of its life to come, and whether there is one at all."""
+        with self._lock:
+            now = self._clock.now()
+            return self._held.lasts(verb, name, now), self._held.is_valid(verb, name, now)
 
     def _get_more(self, verb: Verb, name: str) -> None:
         from torpor.jobs import Ask

@@ -60,11 +60,7 @@ class HttpTransport:
         views = parts_of(parts)
         size = sum(len(view) for view in views)
         headers = {**_AGENT, **call.headers, "Content-Length": str(size)}
-        md5 = b""
-        if call.digest:
-            md5, text = _md5(views)
-            if call.digest == "md5":
-                headers["Content-MD5"] = text
+        md5 = _md5(views) if call.digest else b""
         maybe = False  # whether a try before may have taken effect
 
         def put_once() -> PutInfo:
@@ -224,14 +220,11 @@ class HttpTransport:
         self._pace.moved(count)
 
 
-def _md5(views: Sequence[memoryview]) -> tuple[bytes, str]:
-    """The digest, and how a header has it."""
-    from base64 import b64encode
-
+def _md5(views: Sequence[memoryview]) -> bytes:
     digest = hashlib.md5(usedforsecurity=False)
     for view in views:
         digest.update(view)
-    return digest.digest(), b64encode(digest.digest()).decode()
+    return digest.digest()
 
 
 def _stored_md5(answer: Answer) -> bytes:

@@ -53,7 +53,7 @@ def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> Restor
     system.no_math_threads()
     options = Options(rate=job.rate, deadline=job.patience)
     if job.grant.fallback is not None:
-        options = options._replace(deadline=PATIENCE)
+        options = options._replace(deadline=min(PATIENCE, job.patience))
     transfers = [Transfer(grant, asker, options=options) for grant, asker in _places(job.grant, ask)]
     sources = _sources(job, transfers, progress)
     spool: IO[bytes] | None = None
@@ -64,7 +64,7 @@ def run(job: RestoreJob, listen: Listener, ask: Granter | None = None) -> Restor
         for transfer in transfers:
             transfer.more = following
         sources.know({pack.name: pack.blake3.hex() for pack in index.head.packs})
-        result = _Restore(job, progress, sources, index, remote=transfers[0].remote).run()
+        result = _Restore(job, progress, sources, index, remote=any(transfer.remote for transfer in transfers)).run()
         result.traffic = Traffic(*reduce(Counters.plus, (transfer.counters() for transfer in transfers)))
         return result
     except (Interrupted, KeyboardInterrupt):
@@ -183,6 +183,8 @@ class _Restore:
             self._finisher.folders()
         self._memory = limits.budget(job.memory, system.total_memory(), remote=self._remote)
         fit = limits.plan(self._memory, system.cores(), job.workers, remote=self._remote)
+        if not job.memory and (text := limits.told(self._memory, fit)):
+            self._progress.note(text)
         self._lanes = fit.workers
         crew = Crew("decode", fit.workers, 2 * fit.workers, self._stop, self._worker)
         downloads: Crew[None] = Crew("download", fit.downloads, 2 * fit.downloads, self._stop, lambda: None)
