@@ -141,6 +141,19 @@ def test_a_store_that_could_decide_is_told_of(s3: S3Emulator) -> None:
     assert (bad(found), "write ?conditional=yes" in found["conditional put"].remedy) == ({}, True)
 
 
+def test_a_store_that_tells_another_digest(s3: S3Emulator) -> None:
+    """Of what hosts send: told as damage, wherever it shows."""
+
+    def garble(seen: Seen) -> Fault | None:
+        return Fault(headers=(("ETag", f'"{"0" * 32}"'),)) if seen.method == "PUT" and "X-Amz-Expires" in seen.query else None
+
+    s3.faults = garble
+    found = probe(opened(s3))
+    assert bad(found) == dict.fromkeys(["grant", "checksum", "grant: names", "grant: end"], "fail")
+    assert "other bytes" in found["checksum"].text
+    assert s3.objects == {}
+
+
 def test_a_store_whose_grants_never_end(s3: S3Emulator) -> None:
     s3.ends = False
     found = probe(opened(s3))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torpor.control.trail import Trail
 
 _DATA, _OTHER = b"torpor doctor\n" * 20_000, b"another object\n"
-_PATIENT, _ONCE = Options(deadline=20.0), Options(deadline=0.0)
+_PATIENT = Options(deadline=20.0)
 _HOUR = 3600.0
 
 REPLACES = "If the storage URL has ?conditional=yes, write ?conditional=no; else do not use this store."
