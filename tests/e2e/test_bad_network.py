@@ -90,8 +90,6 @@ def test_one_request_in_twenty_fails(lab: Bucket, s3: S3Emulator, source: Path, 
     lab.take(source)
     lab.restore(tmp_path / "calm")
     needed = sent(s3) - before
-    same(source, tmp_path / "calm")
-    lab.remove(lab.check_all()[-1])
 
     s3.objects.clear()
     again = Bucket(tmp_path / "again", store=lab.store, host=Subprocess())

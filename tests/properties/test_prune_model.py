@@ -256,11 +256,11 @@ def interleave(data: st.DataObject, bare: bool) -> None:
         there.end()
 
 
-many = settings(max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["full", "bare"])
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(5))
 @many
 @given(st.data())
 def test_the_law_holds_in_any_order(part: int, bare: bool, data: st.DataObject) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torpor.clock import stamp
 from torpor.plan.retention import DAY, Candidate, Decision, Policy, decide
 
 NOW = 1_800_000_000.0
+many = settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -61,6 +62,7 @@ def newest(snapshots: list[Candidate]) -> str:
     return max(snapshot.id for snapshot in snapshots)
 
 
+@many
 @given(candidates(), POLICIES)
 def test_what_always_stays(snapshots: list[Candidate], policy: Policy) -> None:
     kept = outcome(snapshots, policy).kept
@@ -73,6 +75,7 @@ def test_what_always_stays(snapshots: list[Candidate], policy: Policy) -> None:
         assert not proven or newest(proven) in kept
 
 
+@many
 @given(candidates(), POLICIES)
 def test_each_is_decided_once_with_a_reason(snapshots: list[Candidate], policy: Policy) -> None:
     decisions = outcome(snapshots, policy).decisions
@@ -80,6 +83,7 @@ def test_each_is_decided_once_with_a_reason(snapshots: list[Candidate], policy: 
     assert all(decision.why for decision in decisions)
 
 
+@many
 @given(candidates(), POLICIES)
 def test_what_is_young_or_of_another_machine_stays(snapshots: list[Candidate], policy: Policy) -> None:
     kept = outcome(snapshots, policy).kept
@@ -89,6 +93,7 @@ def test_what_is_young_or_of_another_machine_stays(snapshots: list[Candidate], p
         assert snapshot.id in kept or not (young or strange or (policy.named and snapshot.name))
 
 
+@many
 @given(candidates(), POLICIES, st.lists(st.floats(0, 1), max_size=20))
 def test_new_snapshots_push_nothing_out_but_by_age(snapshots: list[Candidate], policy: Policy, new: list[float]) -> None:
     """Many new ones, whoever made them: what is younger than the policy says stays, and so does the newest that was proven."""
@@ -101,6 +106,7 @@ def test_new_snapshots_push_nothing_out_but_by_age(snapshots: list[Candidate], p
         assert not decision.keep or alone or decision.snapshot.id in after
 
 
+@many
 @given(candidates(), POLICIES, POLICIES)
 def test_more_of_a_policy_keeps_no_less(snapshots: list[Candidate], one: Policy, two: Policy) -> None:
     more = Policy(
@@ -114,6 +120,7 @@ def test_more_of_a_policy_keeps_no_less(snapshots: list[Candidate], one: Policy,
     assert outcome(snapshots, one).kept <= outcome(snapshots, more).kept
 
 
+@many
 @given(candidates(), POLICIES)
 def test_a_second_run_removes_nothing(snapshots: list[Candidate], policy: Policy) -> None:
     left = [decision.snapshot for decision in outcome(snapshots, policy).decisions if decision.keep]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torpor.plan import consolidate
@@ -10,6 +10,7 @@ from torpor.plan import consolidate
 PACKS = st.lists(st.integers(1, 1000).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size))), max_size=40)
 
 
+@settings(deadline=None)
 @given(PACKS, st.floats(0, 0.5), st.integers(0, 500))
 def test_only_thin_ones_within_the_budget_thinnest_first(packs: list[tuple[int, int]], part: float, least: int) -> None:
     sizes, live = [size for size, _ in packs], [used for _, used in packs]
