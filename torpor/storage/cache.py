@@ -58,6 +58,7 @@ class Cache:
         self._names = count()
         self._size: int | None = None  # of all there is, when it was last looked at, and of what was added since
         self._added = 0
+        self._pending = 0  # bytes that other threads have room for and have not written yet
         self._broken = ""
         self.hits = 0
 
@@ -86,8 +87,12 @@ class Cache:
         try:
             if not self._make_room(len(data) + DIGEST):
                 return
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._write(os.path.join(folder, b"%d-%d" % (start, start + len(data))), data)
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                self._write(os.path.join(folder, b"%d-%d" % (start, start + len(data))), data)
+            finally:
+                with self._lock:
+                    self._pending -= len(data) + DIGEST
         except FileNotFoundError:
             return  # another process removed the folder at this moment
         except OSError as error:
@@ -174,8 +179,9 @@ class Cache:
             if self._size is None:
                 os.makedirs(self._folder, mode=0o700, exist_ok=True)
             look = self._size is None or self._size + size > self._limit or self._added > self._limit // _LOOK
-            if look and not self._trim(size):
+            if look and not self._trim(self._pending + size):
                 return False
+            self._pending += size
             self._size = (self._size or 0) + size
             self._added += size
             return True
@@ -201,7 +207,7 @@ class Cache:
                     total -= length
                     with suppress(OSError):  # others are in it
                         os.rmdir(os.path.dirname(path))
-            self._size, self._added = total, 0
+            self._size, self._added = total + self._pending, 0
             return True
         finally:
             os.close(lock)
