@@ -163,6 +163,7 @@ def measure(place: Place, source: Path, server: Path, rounds: int) -> list[Way]:
             if found and way.name == "torpor":
                 raise SystemExit(f"torpor restored another tree: {found[:5]}")
             print(f"{way.name}: save {way.saves[-1]:.2f} s, restore {way.loads[-1]:.2f} s", file=sys.stderr, flush=True)
+            _empty(server / place.bucket(way.bucket))  # all that is stored lies in memory
     return ways
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from flows import launch, server
 from torpor.errors import Damaged, Interrupted, NoSpace, TorporError, UsageError
 from torpor.events import Event
+from torpor.machines.base import Ground
 from torpor.machines.local import LocalMachine
 from torpor.settings import load
 
@@ -119,7 +120,7 @@ def _demo(stops: launch.Stops, path: Path | None, tell: Tell) -> dict[str, Any]:
         folder = Path(name)
         _own_environment(folder)
         machines = load().home / "machines"
-        first, second = LocalMachine(FIRST, machines), LocalMachine(SECOND, machines)
+        first, second = LocalMachine(FIRST, Ground(machines)), LocalMachine(SECOND, Ground(machines))
         with workspace(folder, path) as original:
             tell(f"Starting a Prefect server of its own{'' if path else ', and making a workspace of 600 MiB'} …")
             with server.running(load().home) as url:

@@ -18,7 +18,6 @@ from tasks import verify as verifying
 from tasks.session import Session
 from torpor.control import destroy, places
 from torpor.control.destroy import LEFT_RUNNING, Acceptance
-from torpor.control.home import Home
 from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import open_repository
 from torpor.control.snapshots import Options, Taken
@@ -72,7 +71,7 @@ async def hibernate(
     """
     began = time.monotonic()
     settings = load(storage=storage)
-    place = await asyncio.to_thread(places.of_machine, Home(settings.home), machine)
+    place = await asyncio.to_thread(places.of_machine, settings, machine)
     repository = await asyncio.to_thread(open_repository, settings, create=True)
     if destroy_after:
         destroy.require_recovery(repository)  # before the hours of work that would end there

@@ -34,9 +34,9 @@ def fresh_address(machines: Path) -> str:
 def provision(session: Session, address: str) -> str:
     """Make the machine, or adopt the one that runs under this address; the run works on it from now on."""
     with session.step("provision"):
-        home = session.repository.home
-        status = open_machine(address, home.machines).create()
-        session.enter(places.of_machine(home, address))
+        settings = session.repository.settings
+        status = open_machine(address, places.ground(settings)).create()
+        session.enter(places.of_machine(settings, address))
     return completed("provision", f"{status.address} is {status.state}", status.address)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from torpor.control.repository import Repository
 from torpor.errors import Interrupted, MachineError
 from torpor.events import Event
 from torpor.machines.base import Machine
-from torpor.remote.host import Host, Subprocess
+from torpor.remote.host import Host, Stoppable
 
 Log = Callable[[str, str], Any]  # level, text
 
@@ -33,7 +32,7 @@ class Session:
         self.board = StageBoard()
         self.seen: dict[str, Figures] = {}
         self._stopped = threading.Event()
-        self._ending: subprocess.Popen[bytes] | None = None
+        self._ending = False
         _live.add(self)
 
     def __repr__(self) -> str:
@@ -96,18 +95,15 @@ class Session:
 
     def stop(self) -> None:
         """Stop whatever runs, soon. The engine finishes what it has in hand; a second call ends it at once."""
-        again = self._stopped.is_set()
+        self._ending = self._ending and not self._stopped.is_set()
         self._stopped.set()
-        if again:
-            self._ending = None
         self._end_engine()
 
     def _end_engine(self) -> None:
-        host = self._place.host if self._place is not None else None
-        process = host.process if isinstance(host, Subprocess) else None
-        if process is not None and process is not self._ending and process.returncode is None:
-            self._ending = process
-            process.terminate()
+        host: object = self._place.host if self._place is not None else None
+        if isinstance(host, Stoppable) and not self._ending:
+            self._ending = True
+            host.stop()
 
     @contextmanager
     def step(self, name: str = "") -> Iterator[None]:

@@ -1,14 +1,14 @@
-"""What stores may read of the environment, taken from it once, at a door."""
+"""What stores and providers of machines may read of the environment, taken from it once, at a door."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_ACCESS = ("AWS_", "B2_", "GCS_", "GOOGLE_", "R2_", "S3_", "WASABI_")
+_ACCESS = ("AWS_", "B2_", "GCE_", "GCS_", "GOOGLE_", "R2_", "S3_", "TORPOR_KNOWN_HOSTS", "TORPOR_SSH_KEY", "VAST_", "WASABI_")
 
 
 class Access:
-    """What stores may read of the environment: their accounts, regions and endpoints. Shows names, never values."""
+    """What stores and providers may read of the environment: accounts, regions, endpoints, files of keys. Shows names, never values."""
 
     __slots__ = ("_values",)
 

@@ -140,7 +140,7 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     """Restore `snapshot` at `targets`. `memory` to `tune` as in `SnapshotJob`.
 
     `places` names the grant's store and those of its fallbacks for people. `cache`: a folder of the host that keeps what is read, in
-    at most `cache_bytes`; empty for none.
+    at most `cache_bytes`; empty for none. `id`: 16 hex digits by which the job is found again.
     """
 
     repository: str
@@ -165,6 +165,7 @@ class RestoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
     places: list[str] = []
     cache: bytes = b""
     cache_bytes: int = 0
+    id: str = ""
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
@@ -199,6 +200,15 @@ class PreviewJob(msgspec.Struct, frozen=True, kw_only=True, tag="preview"):
 
 
 Job = SnapshotJob | RestoreJob | CheckJob | ProbeJob | PreviewJob
+
+
+def name_of(job: Job) -> str:
+    """What a job is found again by on its host; empty for the short ones, which are simply done again."""
+    if isinstance(job, SnapshotJob):
+        return f"{job.snapshot}-{job.attempt}"
+    if isinstance(job, RestoreJob) and job.id:
+        return f"{job.snapshot}-{job.id}"
+    return ""
 
 
 class Traffic(msgspec.Struct, frozen=True):

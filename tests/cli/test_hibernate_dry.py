@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from tests.cli.door import Cli
+from torpor.machines.base import Ground
 from torpor.machines.table import open_machine
 
 
 def machine(cli: Cli) -> Path:
-    made = open_machine("local:box", cli.home / "machines")
+    made = open_machine("local:box", Ground(cli.home / "machines"))
     made.create()
     workspace = Path(cli.home / "machines" / "box" / "workspace")
     (workspace / "a.txt").write_text("a\n")

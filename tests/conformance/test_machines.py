@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from torpor.errors import DestroyRefused, MachineError, UsageError
-from torpor.machines.base import Machine
+from torpor.machines.base import Ground, Machine
 from torpor.machines.local import LocalMachine
 from torpor.machines.table import ROWS, is_machine, open_machine
 from torpor.testing.machine_suite import MachineSuite
@@ -18,7 +18,7 @@ from torpor.testing.machine_suite import MachineSuite
 
 class TestLocal(MachineSuite):
     def make(self, name: str) -> Machine:
-        return LocalMachine(name, self.tmp_path / "machines", self.clock)
+        return LocalMachine(name, Ground(self.tmp_path / "machines", clock=self.clock))
 
     def folder(self, machine: Machine) -> Path:
         return Path(os.fsdecode(machine.access().roots[0]))
@@ -100,7 +100,7 @@ class TestLocal(MachineSuite):
 def test_every_row_opens(tmp_path: Path) -> None:
     assert list(ROWS) == ["local"]
     for scheme in ROWS:
-        machine = open_machine(f"{scheme}:name", tmp_path)
+        machine = open_machine(f"{scheme}:name", Ground(tmp_path))
         assert machine.address == f"{scheme}:name"
         assert machine.status().state == "missing"
         assert is_machine(machine.address)
@@ -109,7 +109,7 @@ def test_every_row_opens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["", "name", ":name", "local:", "nowhere:name", "/local:x", "local"])
 def test_what_is_no_machine(address: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        open_machine(address, tmp_path)
+        open_machine(address, Ground(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from torpor.events import ignore
 from torpor.format import recovery
 from torpor.format.manifest import FinalCheck, HostProof, Receipt
 from torpor.jobs import CheckResult, Scope
-from torpor.machines.base import Proof
+from torpor.machines.base import Ground, Proof
 from torpor.machines.local import LocalMachine
 from torpor.storage.memory import MemoryStore
 
@@ -73,7 +73,7 @@ class Yard:
 def yard(folder: Path, *, confirmed: bool = True, **options: Any) -> Yard:
     clock = FakeClock()
     lab = Lab(folder / "lab", clock=clock, store=MemoryStore(clock))
-    machine = LocalMachine("gpu-1", folder / "machines", clock)
+    machine = LocalMachine("gpu-1", Ground(folder / "machines", clock=clock))
     machine.create()
     write(machine.workspace / "code.py", "print('here')\n")
     write(machine.workspace / "model", os.urandom(3 << 20))

@@ -24,6 +24,7 @@ from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from torpor.control.repository import Repository, open_repository
+from torpor.machines.base import Ground
 from torpor.machines.local import LocalMachine
 from torpor.settings import load
 from torpor.testing.samples import noise, text, weights
@@ -58,7 +59,7 @@ class Field:
 
     def machine(self, name: str, original: Path | None = None) -> LocalMachine:
         """A running machine with a copy of `original` as its workspace."""
-        machine = LocalMachine(name, self.home / "machines")
+        machine = LocalMachine(name, Ground(self.home / "machines"))
         machine.create()
         if original is not None:
             subprocess.run(["cp", "-a", f"{original}/.", str(machine.workspace)], check=True)

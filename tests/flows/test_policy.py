@@ -59,7 +59,7 @@ def test_every_task_has_the_policy(task: Any) -> None:
 async def save(address: str) -> str:
     """A snapshot through the store that `TROUBLE` holds."""
     repository = TROUBLE[0]
-    place = places.of_machine(repository.home, address)
+    place = places.of_machine(repository.settings, address)
     work = snapshot.snapshot.with_options(retry_delay_seconds=0)
     async with steps.session_on(repository, place) as session:
         watching = steps.follow(session, stages.OF_SNAPSHOT)

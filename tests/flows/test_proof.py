@@ -112,7 +112,7 @@ def test_ignored_changes_do_not_count(field: Field, original: Path) -> None:
 async def hibernate_over_a_bad_disk(address: str, store: str) -> None:
     """The steps of `hibernate`, with a byte of a pack turned over between upload and verification."""
     repository = open_repository(load(), create=True)
-    place = places.of_machine(repository.home, address)
+    place = places.of_machine(repository.settings, address)
     scope, accept = place.scope(), Acceptance()
     async with steps.session_on(repository, place) as session:
         watching = steps.follow(session, stages.OF_SNAPSHOT)

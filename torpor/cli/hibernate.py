@@ -44,9 +44,8 @@ def run(
     if dry_run:
         from torpor.cli.preview import preview
         from torpor.control import places
-        from torpor.control.home import Home
 
-        place = places.of_machine(Home(session.settings.home), machine, own_process=False)
+        place = places.of_machine(session.settings, machine, own_process=False)
         scope = place.scope(exclude, default_excludes=not no_default_excludes)
         return preview(session, place, scope, rescan=False, destroy=not keep)
 

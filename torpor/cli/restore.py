@@ -61,7 +61,7 @@ def run(
         cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
     )  # fmt: skip
     repository, found = fallback.find(session.settings, snapshot, session.warn)
-    place = places.of_target(repository.home, target or os.curdir, create=not dry_run)
+    place = places.of_target(repository.settings, target or os.curdir, create=not dry_run)
     told: set[str] = set()
     with session.listener() as listen:
 

@@ -46,11 +46,10 @@ def run(
     but for them; they are named, and the exit code is 3.
     """
     from torpor.control import places
-    from torpor.control.home import Home
 
     labels = given.labels(label)
     size = given.size(memory, "--memory") if memory else None
-    place = places.of_sources(Home(session.settings.home), source)
+    place = places.of_sources(session.settings, source)
     scope = place.scope(exclude, default_excludes=not no_default_excludes, one_file_system=not across_file_systems)
     if dry_run:
         from torpor.cli.preview import preview

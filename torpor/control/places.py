@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from torpor.clock import SYSTEM, Clock
 from torpor.control.home import Home
 from torpor.errors import UsageError
 from torpor.jobs import Scope
-from torpor.machines.base import Machine
+from torpor.machines.base import Ground, Machine
 from torpor.machines.table import is_machine, open_machine
 from torpor.remote.host import Host, InProcess, Subprocess
+from torpor.settings import Settings
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -28,7 +30,12 @@ class Place(msgspec.Struct, frozen=True):
         return Scope(roots=self.roots, excludes=list(excludes), default_excludes=default_excludes, one_file_system=one_file_system)
 
 
-def of_sources(home: Home, sources: Sequence[str]) -> Place:
+def ground(settings: Settings, clock: Clock = SYSTEM) -> Ground:
+    """What machines stand on here."""
+    return Ground(Home(settings.home).machines, settings.access, clock)
+
+
+def of_sources(settings: Settings, sources: Sequence[str]) -> Place:
     """The place that SOURCE arguments name: one machine, or paths of this computer. Raises `UsageError`, `MachineError`."""
     machines = [source for source in sources if is_machine(source)]
     if not sources:
@@ -36,25 +43,25 @@ def of_sources(home: Home, sources: Sequence[str]) -> Place:
     if machines and len(sources) > 1:
         raise UsageError("A machine is a source by itself.", remedy="Name one machine, or one or several paths.")
     if machines:
-        return of_machine(home, machines[0], own_process=False)
+        return of_machine(settings, machines[0], own_process=False)
     roots = [os.path.abspath(os.fsencode(source)) for source in sources]
     if len(set(roots)) != len(roots):
         raise UsageError("A source is named twice.")
-    return Place(InProcess(), roots, home.host_state)
+    return Place(InProcess(), roots, Home(settings.home).host_state)
 
 
-def of_machine(home: Home, address: str, *, own_process: bool = True) -> Place:
+def of_machine(settings: Settings, address: str, *, own_process: bool = True) -> Place:
     """A running machine. With `own_process`, its engine runs in a process that holds none of this one's secrets."""
-    machine = open_machine(address, home.machines)
+    machine = open_machine(address, ground(settings))
     access = machine.access()
     host = Subprocess(access.command) if own_process or access.command else InProcess()
     return Place(host, access.roots, access.state, machine.address, machine)
 
 
-def of_target(home: Home, target: str, *, create: bool = True) -> Place:
+def of_target(settings: Settings, target: str, *, create: bool = True) -> Place:
     """Where a restore goes: a path of this computer, or a machine, which with `create` is made if it is not there."""
     if is_machine(target):
         if create:
-            open_machine(target, home.machines).create()
-        return of_machine(home, target, own_process=False)
-    return Place(InProcess(), [os.path.abspath(os.fsencode(target))], home.host_state)
+            open_machine(target, ground(settings)).create()
+        return of_machine(settings, target, own_process=False)
+    return Place(InProcess(), [os.path.abspath(os.fsencode(target))], Home(settings.home).host_state)

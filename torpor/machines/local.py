@@ -13,9 +13,9 @@ import re
 import shutil
 from pathlib import Path
 
-from torpor.clock import SYSTEM, Clock, rfc3339
+from torpor.clock import rfc3339
 from torpor.errors import DestroyRefused, MachineError, UsageError
-from torpor.machines.base import Access, Proof, Status
+from torpor.machines.base import Access, Ground, Proof, Status, Traits
 from torpor.workspace.state import State
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -24,12 +24,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 class LocalMachine:
     """`local:NAME` below a folder of machines."""
 
-    def __init__(self, name: str, folder: Path, clock: Clock = SYSTEM) -> None:
+    traits = Traits(
+        deletes="Destroying it deletes its workspace folder.", billed_stopped="It costs nothing.", notice=0.0,
+    )  # fmt: skip
+
+    def __init__(self, name: str, ground: Ground) -> None:
         if not _NAME.match(name):
             raise UsageError(f"{name!r} is no name for a machine.", remedy="Use letters, digits, dot, dash and underscore.")
         self.name = name
-        self._folder = folder / name
-        self._clock = clock
+        self._folder = ground.folder / name
+        self._clock = ground.clock
 
     @property
     def address(self) -> str:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torpor.clock import SYSTEM, Clock
-from torpor.errors import UsageError
-from torpor.machines.base import Machine
+from torpor.errors import MissingDependency, UsageError
+from torpor.machines.base import Ground, Machine, Provider
 
 
 class Row(NamedTuple):
-    """`machine` is a class of `module`, called with a name, the folder of this computer's machines, and a clock."""
+    """`machine` is a class of `module`, called with what follows the scheme's colon and a `Ground`. `form`: how people write it.
+
+    `provider`: `module:class` of who rents such machines out, called with a `Ground`; empty where nobody does. `extra`: the optional
+    dependency group that these modules import.
+    """
 
     module: str
     machine: str
+    form: str
+    provider: str = ""
+    extra: str = ""
 
 
 ROWS = {
-    "local": Row("torpor.machines.local", "LocalMachine"),
+    "local": Row("torpor.machines.local", "LocalMachine", "local:NAME"),
 }
 
 
@@ -28,11 +34,39 @@ def is_machine(text: str) -> bool:
     return text.partition(":")[0] in ROWS and ":" in text
 
 
-def open_machine(address: str, folder: Path, clock: Clock = SYSTEM) -> Machine:
-    """The machine at `scheme:name`. `folder` is where this computer keeps its local machines. Raises `UsageError`."""
+def open_machine(address: str, ground: Ground) -> Machine:
+    """The machine at `scheme:name`. Raises `UsageError`."""
     scheme, _, name = address.partition(":")
     if scheme not in ROWS or not name:
-        raise UsageError(f"{address!r} is no machine.", remedy=f"Name one as {', '.join(f'{row}:NAME' for row in sorted(ROWS))}.")
+        raise UsageError(f"{address!r} is no machine.", remedy=f"Name one as {', '.join(row.form for row in ROWS.values())}.")
     row = ROWS[scheme]
-    machine: Machine = getattr(import_module(row.module), row.machine)(name, folder, clock)
+    machine: Machine = _load(scheme, row.module, row.machine)(name, ground)
     return machine
+
+
+def open_provider(scheme: str, ground: Ground) -> Provider:
+    """Who rents machines of this kind out. Raises `UsageError` where nobody does, `MachineError` without an account."""
+    row = ROWS.get(scheme)
+    if row is None or not row.provider:
+        raise UsageError(f"Nobody rents out machines of the kind {scheme!r}.", remedy=f"Say one of {', '.join(providers())}.")
+    module, _, name = row.provider.partition(":")
+    provider: Provider = _load(scheme, module, name)(ground)
+    return provider
+
+
+def _load(scheme: str, module: str, name: str) -> Callable[..., Any]:
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        extra = ROWS[scheme].extra
+        if not extra or (error.name or "").partition(".")[0] == "torpor":
+            raise
+        raise MissingDependency(
+            f"Machines of the kind {scheme}: need the package {error.name}.", remedy=f'Run: pip install "torpor[{extra}]"'
+        ) from error
+    return found
+
+
+def providers() -> list[str]:
+    """The kinds of machines that can be rented."""
+    return [scheme for scheme, row in ROWS.items() if row.provider]

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -29,6 +29,27 @@ class Host(Protocol):
     def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result: ...
 
 
+@runtime_checkable
+class Stoppable(Protocol):
+    """A host whose job can be stopped from outside, from any thread: it finishes what it has in hand; a second call ends it at once."""
+
+    def stop(self) -> None: ...
+
+
+@runtime_checkable
+class Lasting(Stoppable, Protocol):
+    """A host where a job outlives the connection and the control side. It is found again by `jobs.name_of(job)`."""
+
+    def attach(self, name: str, listen: Listener, ask: Granter | None = None) -> Result | None:
+        """The result of a job that another process began: waited for if it runs. None if the host knows of none by that name.
+
+        Raises what the job failed with.
+        """
+
+    def forget(self, name: str) -> None:
+        """End a job that still runs, and delete what the host keeps of it."""
+
+
 class InProcess:
     """The engine in this very process: for one's own computer, where start-up time counts."""
 
@@ -46,6 +67,17 @@ class Subprocess:
         self._command = list(command) or [sys.executable, "-m", "torpor.remote.serve"]
         self._environment = clean_environment() if environment is None else environment
         self.process: subprocess.Popen[bytes] | None = None
+        self._stopped: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        if process is self._stopped:
+            process.kill()
+        else:
+            self._stopped = process
+            process.terminate()
 
     def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         import subprocess
