@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,7 @@ from torpor.remote.gateway_store import served
 from torpor.remote.host import Subprocess
 from torpor.storage.local import LocalStore
 from torpor.testing.samples import noise, weights
-
-
-@contextmanager
-def straight(port: int) -> Iterator[Callable[[], int]]:
-    """The shortest of tunnels: the host's loopback is ours."""
-    yield lambda: port
+from torpor.testing.tunnels import straight
 
 
 @pytest.fixture
