@@ -88,7 +88,7 @@ async def hibernate(
     settings = load(storage=storage)
     place = await asyncio.to_thread(places.of_machine, settings, machine)
     repository = await asyncio.to_thread(open_repository, settings, create=True)
-    ends = destroy_after and (wipe or place.ends_all)
+    ends = destroy_after and (wipe or place.traits is None or place.traits.ends == "machine")
     if destroy_after:
         destroy.require_recovery(repository)  # before the hours of work that would end there
     scope = place.scope(excludes, default_excludes=default_excludes)
@@ -114,8 +114,11 @@ async def hibernate(
         if ends:
             price = (await steps.done(machines.destroy.submit(session, found.receipt))).price
         elif destroy_after:
-            session.warn(f"{machine} was not ended: {place.machine_traits.deletes} It may go on costing. {UNENDED}")
-        result = report(machine, taken, found, ends, time.monotonic() - began) | {"stages": steps.stage_figures(session), "price_after": price}
+            session.warn(f"{machine} was not ended: torpor has no way to, and it may go on costing. {UNENDED}")
+        result = report(machine, taken, found, ends, time.monotonic() - began) | {
+            "stages": steps.stage_figures(session),
+            "price_after": price,
+        }
         await artifacts.table("hibernate", artifacts.hibernated(result), f"{machine} in snapshot {found.snapshot}")
     return result
 

@@ -134,4 +134,5 @@ def report(snapshot: str, names: Sequence[str], outcomes: Sequence[dict[str, Any
     if not whole:
         first = next(outcome for outcome in outcomes if isinstance(outcome, TorporError))
         raise HostFailed(f"None of {len(names)} machines is whole. The first: {first.what}", safe=first.safe, remedy=first.remedy)
-    return {"snapshot": snapshot, "machines": machines, "whole": len(whole), "failed": len(machines) - len(whole), "seconds": round(seconds, 3)}
+    failed = len(machines) - len(whole)
+    return {"snapshot": snapshot, "machines": machines, "whole": len(whole), "failed": failed, "seconds": round(seconds, 3)}

@@ -96,7 +96,8 @@ async def wake(
         )  # fmt: skip
     limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
     asked = waking.Asked(
-        on=on or "", wish=wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after, after_seconds=after_seconds
+        on=on or "", wish=wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after,
+        after_seconds=after_seconds,
     )  # fmt: skip
     async with steps.session_on(repository) as session:
         result = await waking.wake_one(session, wanted, asked)

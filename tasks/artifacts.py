@@ -62,7 +62,9 @@ def replicated(result: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
     for one in result["machines"]:
         if one["ok"]:
-            rows.append(_row(one["machine"], f"usable {one['usable_seconds']:.1f} s, whole {one['seconds']:.1f} s", size(one["fetched_bytes"])))
+            rows.append(
+                _row(one["machine"], f"usable {one['usable_seconds']:.1f} s, whole {one['seconds']:.1f} s", size(one["fetched_bytes"]))
+            )
         else:
             rows.append(_row(one["machine"], "failed", one["failure"]["what"]))
     return rows

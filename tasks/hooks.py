@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prefect import task
 
 from tasks.policy import ONCE
 from tasks.session import Session
 from tasks.stages import completed
 from torpor.control import hooks
+from torpor.control.hooks import Hook
+from torpor.ssh.base import Shell
+
+Run = Callable[[Shell, Hook, bytes, Callable[[str], None]], None]
 
 
 @task(name="before", task_run_name="before", **ONCE)
-def before(session: Session, command: str, seconds: float) -> None:
+def before(session: Session, script: str, seconds: float) -> None:
     """Run the user's command before the snapshot: to flush a training job, say. If it fails, nothing is done."""
-    with session.step("before"):
-        found = hooks.before(session.place.shell, command, seconds, session.hear)
-    completed("before", f"done in {found.seconds:.1f} s", None)
+    _run(session, "before", hooks.before_snapshot, Hook(script=script, seconds=seconds))
 
 
 @task(name="after", task_run_name="after", **ONCE)
-def after(session: Session, command: str, seconds: float) -> None:
+def after(session: Session, script: str, seconds: float) -> None:
     """Run the user's command after the restore: to start a server, say."""
-    with session.step("after"):
-        found = hooks.after(session.place.shell, command, seconds, session.hear)
-    completed("after", f"done in {found.seconds:.1f} s", None)
+    _run(session, "after", hooks.after_restore, Hook(script=script, seconds=seconds))
+
+
+def _run(session: Session, name: str, run: Run, hook: Hook) -> None:
+    with session.step(name):
+        run(session.place.shell, hook, session.place.roots[0], session.note)
+    completed(name, "done", None)

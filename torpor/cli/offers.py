@@ -58,7 +58,7 @@ def tell(session: Session, market: Market, stored: int, show: int = 10) -> None:
 
 
 def line(offer: Offer, stored: int) -> str:
-    what = f"{offer.gpus}× {offer.gpu}" if offer.gpus else "CPU"
+    what = f"{offer.gpus} x {offer.gpu}" if offer.gpus else "CPU"
     fetch = f", fetches {amounts.size(stored)} in {amounts.seconds(stored * 8 / offer.down)}" if stored and offer.down else ""
     cost = f" and ${stored * offer.down_cost:.2f}" if stored and offer.down_cost else ""
     kind = "interruptible" if offer.interruptible else "on demand"

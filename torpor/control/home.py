@@ -8,6 +8,7 @@ copies/<repository>.json   where copies of snapshots are
 verifying/                 what verifications that did not end have read
 host/                      state of this computer as a host (records, journals)
 machines/<name>/           local machines
+bundles/                   engines as hosts get them
 leases/<id>.json           machines that were rented, from before they are made
 """
 
@@ -55,6 +56,10 @@ class Home:
     @property
     def machines(self) -> Path:
         return self.path / "machines"
+
+    @property
+    def bundles(self) -> Path:
+        return self.path / "bundles"
 
     @property
     def leases(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -18,7 +19,7 @@ from torpor.machines.lease import Lease
 from torpor.machines.table import open_provider, providers
 from torpor.plan.offers import Offer, Ranking, Wish, rank
 from torpor.settings import Settings
-from torpor.ssh.keys import host_identity
+from torpor.ssh import keys
 
 BOOT = 480.0  # seconds for a machine to boot; images take minutes on slow links, hours on hopeless ones
 ATTEMPTS = 5  # offers that are tried before giving up
@@ -146,11 +147,15 @@ def keep(settings: Settings, made: Provisioned, clock: Clock = SYSTEM) -> None:
 
 
 def _identity(settings: Settings) -> HostIdentity:
-    return host_identity(Home(settings.home).ssh)
+    """A host key for one machine; and this home's login key."""
+    pair = keys.make()
+    login = settings.access.get("TORPOR_SSH_KEY")
+    path = Path(login).expanduser() if login else keys.login_key(Home(settings.home).machines)
+    return HostIdentity(pair.private, pair.public, keys.public_of(path.read_text(encoding="ascii")))
 
 
 def _describe(offer: Offer) -> str:
-    what = f"{offer.gpus}× {offer.gpu}" if offer.gpus else "CPU"
+    what = f"{offer.gpus} x {offer.gpu}" if offer.gpus else "CPU"
     return f"{offer.kind} {offer.id} ({what}, {offer.place or offer.country or 'somewhere'}, ${offer.price:.3f}/h)"
 
 
