@@ -26,6 +26,7 @@ class Row(NamedTuple):
 
 ROWS = {
     "local": Row("torpor.machines.local", "LocalMachine", "local:NAME"),
+    "vast": Row("torpor.machines.vast", "VastMachine", "vast:ID", "torpor.machines.vast_market:VastProvider", "vast"),
 }
 
 
