@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import msgspec
@@ -17,7 +17,7 @@ from torpor.events import Event, Listener, ignore
 from torpor.jobs import Granter, Job, Result
 from torpor.machines.base import Access
 from torpor.remote.bootstrap import Engine, bootstrap
-from torpor.remote.gateway_store import Tunnel, served
+from torpor.remote.gateway_store import served
 from torpor.remote.lasting import LastingHost
 from torpor.settings import Settings
 from torpor.ssh.base import Shell, Target
@@ -110,7 +110,7 @@ class Far:
         with served(store, self._tunnel(), self._clock) as reached:
             yield reached
 
-    def _tunnel(self) -> Tunnel:
+    def _tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
         from torpor.ssh.connect import known_files
         from torpor.ssh.keeping import kept_open
 
