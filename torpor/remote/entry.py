@@ -1,4 +1,4 @@
-"""A bundle's `__main__.py`: `python -I -S FOLDER [FOLDER …] MODULE [ARGUMENTS]` runs the module of the first folder.
+"""A bundle's `__main__.py`: `python -I -S FOLDER [FOLDER …] [-m] MODULE [ARGUMENTS]` runs the module of the first folder.
 
 It sees what is in the folders and the standard library, and none of the packages that the host's image has. The folders are locked
 while it runs, so that a later bootstrap does not delete them. Processes that it starts find the same packages.
@@ -24,6 +24,8 @@ def main() -> int:
             fd = os.open(os.path.join(folder, "in-use"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             os.utime(fd, (time.time(), time.time()))
+    if sys.argv[1] == "-m":  # so that it can be called as Python itself is
+        del sys.argv[1]
     name = sys.argv.pop(1)
     if name == "try":
         for module in sys.argv[1:]:
