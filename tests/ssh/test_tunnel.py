@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from tests.emulators.sshd import Sshd
+from torpor.access import Access
 from torpor.ssh import keys
 from torpor.ssh.base import HostKeyMismatch, HostKeyUnknown, LoginRefused, Unreachable
 from torpor.ssh.connect import SshShell
 from torpor.ssh.openssh import OpenSsh
-from torpor.ssh.tunnel import PortRefused, Tunnel
+from torpor.ssh.tunnel import PortRefused, Tunnel, reverse
 
 
 @pytest.fixture
@@ -78,6 +79,36 @@ def test_a_tunnel_and_its_return(host: Sshd, here: int) -> None:
         third.open(port)
     assert not third.alive
     other.close()
+
+
+def test_a_server_that_has_not_noticed_the_break(host: Sshd, here: int) -> None:
+    """It holds the port. As after a network that went silent: the connection is kept, and nobody is at its other end."""
+    import signal
+
+    tunnel = Tunnel(host.target, here)
+    port = tunnel.open()
+    process = tunnel._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    tunnel._process = None  # lost from sight
+    assert tunnel.open() == port
+    assert ask(host, port) == "HELLO"
+    tunnel.close()
+    process.kill()
+    process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def test_a_tunnel_that_is_kept(host: Sshd, here: int, tmp_path: Path) -> None:
+    with reverse(host.target, tmp_path, Access())(here) as port:
+        first = port()
+        assert ask(host, first) == "HELLO"
+        before = host.commands
+        host.drop()
+        host.wait_for(lambda: host.commands > before)
+        assert ask(host, port()) == "HELLO"
+        assert port() == first
 
 
 def test_no_secret_on_the_command_line_and_no_file_left(host: Sshd, here: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,10 @@ class OpenSsh:
     """
 
     def __init__(
-        self, target: Target, *, identity: str = "", known_hosts: Sequence[Path] = (), address: tuple[str, int] | None = None
+        self, target: Target, *, identity: str = "", known_hosts: Sequence[Path] = (), own: str = "", address: tuple[str, int] | None = None
     ) -> None:
         self._target = target
+        self._own = own
         self._identity = target.identity or identity
         self._files = list(known_hosts)
         self.address = address or (target.host, target.port)
@@ -93,5 +94,5 @@ class OpenSsh:
 
     def _keys(self) -> list[str]:
         if not self._identity:
-            return []
+            return [f"IdentityFile={self._own}"] if self._own else []
         return [f"IdentityFile={Path(self._identity).expanduser()}", "IdentitiesOnly=yes", "IdentityAgent=none"]
