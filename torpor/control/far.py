@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 
 import msgspec
 
@@ -111,9 +110,6 @@ class Far:
             yield reached
 
     def _tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
-        from torpor.ssh.connect import known_files
-        from torpor.ssh.keeping import kept_open
+        from torpor.ssh.tunnel import reverse
 
-        accounts = self._settings.access
-        files = known_files(Home(self._settings.home).machines, accounts)
-        return partial(kept_open, self._target, identity=accounts.get("TORPOR_SSH_KEY"), known_hosts=files)
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access)
