@@ -168,4 +168,3 @@ class GceMachine:
 def _left_behind(found: Any) -> str:
     kept = sorted(disk.source.rpartition("/")[2] or disk.device_name for disk in found.disks if not disk.auto_delete)
     return f"its disks {', '.join(kept)} were not to go with it: they stay, and go on costing" if kept else ""
-

@@ -79,7 +79,9 @@ class Client:
         """What the start-up script told; empty if nothing yet, None where the project does not let machines tell."""
         try:
             request = self._of(place) | {"query_path": READY}
-            found = self._try("ask for the state of", place.address, lambda: self._instances.get_guest_attributes(request=request, **_OPTIONS))
+            found = self._try(
+                "ask for the state of", place.address, lambda: self._instances.get_guest_attributes(request=request, **_OPTIONS)
+            )
         except GceNotThere:
             return ""
         except (GceRefused, GceChanged):
@@ -160,7 +162,8 @@ class Client:
         while operation.status != Operation.Status.DONE:
             if self._clock.now() >= until:
                 raise GceUnavailable(
-                    f"Google Compute Engine took too long to {doing} {place.address}; it may still do it.", remedy="Look at its state later."
+                    f"Google Compute Engine took too long to {doing} {place.address}; it may still do it.",
+                    remedy="Look at its state later.",
                 )
             operation = self._try(
                 f"wait for the end of its operation to {doing}", place.address, lambda: self._operations.wait(request=asked, **_WAITING)

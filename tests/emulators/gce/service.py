@@ -279,9 +279,7 @@ class Service:
         name = self._requests.get(request)
         return None if name is None else self.operations[name].shown
 
-    def _begin(
-        self, kind: str, zone: str, target: Mapping[str, Any], effect: Callable[[], None], request: str, turn: Turn
-    ) -> Operation:
+    def _begin(self, kind: str, zone: str, target: Mapping[str, Any], effect: Callable[[], None], request: str, turn: Turn) -> Operation:
         at = self._tick()
         name = f"operation-{fingerprint([kind, at])}"
         base = f"{ROOT}projects/{self.project}/zones/{zone}"
