@@ -66,7 +66,7 @@ class Service:
         self.operations: dict[str, Operation] = {}
         self.attributes: dict[str, dict[str, str]] = {}  # of guests, by the instance's id
         self.unreachable: set[str] = set()  # zones
-        self.waits = 2
+        self.waits = 1
         self.page = 500
         self._requests: dict[str, str] = {}
         self._number = 4_200_000_000_000_000_000  # more than a double holds
