@@ -56,10 +56,10 @@ def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
 
 
 @asynccontextmanager
-async def session_on(repository: Repository, place: Place | None = None) -> AsyncIterator[Session]:
-    """A session that is stopped when the flow ends in any way: no engine outlives its run."""
+async def session_on(repository: Repository, place: Place | None = None, name: str = "") -> AsyncIterator[Session]:
+    """A session that is stopped when the flow ends in any way: no engine outlives its run. `name` tells it from others of the run."""
     logger = get_run_logger()
-    session = Session(repository, lambda level, text: logger.log(logging.getLevelNamesMapping()[level.upper()], text), place)
+    session = Session(repository, lambda level, text: logger.log(logging.getLevelNamesMapping()[level.upper()], text), place, name)
     try:
         yield session
     except BaseException as error:

@@ -8,6 +8,8 @@ copies/<repository>.json   where copies of snapshots are
 verifying/                 what verifications that did not end have read
 host/                      state of this computer as a host (records, journals)
 machines/<name>/           local machines
+bundles/                   engines as hosts get them
+leases/<id>.json           machines that were rented, from before they are made
 """
 
 from __future__ import annotations
@@ -54,6 +56,14 @@ class Home:
     @property
     def machines(self) -> Path:
         return self.path / "machines"
+
+    @property
+    def bundles(self) -> Path:
+        return self.path / "bundles"
+
+    @property
+    def leases(self) -> Path:
+        return self.path / "leases"
 
     def read(self, path: Path) -> dict[str, Any]:
         """A JSON object; empty if there is no such file."""
