@@ -99,7 +99,8 @@ async def hibernate(
     )  # fmt: skip
     accepted = Acceptance(accept=list(accept), ignore_changes=list(ignore_changes))
     async with steps.session_on(repository, place) as session:
-        await steps.done(machines.bootstrap.submit(session))
+        if place.far is not None:
+            await steps.done(machines.bootstrap.submit(session))
         if before:
             await steps.done(hooks.before.submit(session, before, before_seconds))
         if destroy_after:

@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.session import Session
+from tasks.stages import Staged
 from torpor.control.places import Place
 from torpor.control.repository import Repository
 
@@ -31,7 +32,7 @@ async def done(future: PrefectFuture[T]) -> T:
     return result
 
 
-async def job(session: Session, work: PrefectFuture[T], stages: Sequence[PrefectFuture[Any]]) -> T:
+async def job(session: Staged, work: PrefectFuture[T], stages: Sequence[PrefectFuture[Any]]) -> T:
     """Wait for a job, then for the tasks of its stages: they end with it, whatever its end."""
     try:
         result = await done(work)
@@ -44,7 +45,7 @@ async def job(session: Session, work: PrefectFuture[T], stages: Sequence[Prefect
     return result
 
 
-def follow(session: Session, stages: Sequence[Task[[Session], Any]]) -> list[PrefectFuture[Any]]:
+def follow(session: Staged, stages: Sequence[Task[[Staged], Any]]) -> list[PrefectFuture[Any]]:
     """Submit the tasks of a job's stages, on a board of their own."""
     session.begin()
     return [stage.submit(session) for stage in stages]

@@ -59,7 +59,8 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
         else:
             address = asked.on or machines.fresh_address(session.repository.home.machines)
             await steps.done(machines.provision.submit(session, address))
-        await steps.done(machines.bootstrap.submit(session))
+        if session.place.far is not None:
+            await steps.done(machines.bootstrap.submit(session))
         provisioned = time.monotonic() - began
         watching = steps.follow(session, stages.OF_RESTORE)
         done = await steps.job(session, restores.restore.submit(session, wanted, asked.options), watching)

@@ -5,6 +5,7 @@ repositories.json          URL → repository id
 pins/<repository>.json     newest manifest seen of each lineage
 damaged/<repository>.json  packs that a verification found damaged
 copies/<repository>.json   where copies of snapshots are
+jobs/<key>.json            long jobs on machines that nobody has dealt with yet
 verifying/                 what verifications that did not end have read
 host/                      state of this computer as a host (records, journals)
 machines/<name>/           local machines
@@ -44,6 +45,10 @@ class Home:
 
     def copies(self, repository: str) -> Path:
         return self.path / "copies" / f"{repository}.json"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs"
 
     @property
     def verifying(self) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines.base import Access, Ground, OfferGone, Proof, Status, Traits, Unused
-from torpor.machines.gce_client import Client
+from torpor.machines.gce_client import Client, pauses
 from torpor.machines.gce_papers import Drawer, Papers
 from torpor.machines.gce_place import Place, parse, rental_of
 from torpor.machines.gce_request import HOST_KEY, USER, label_of
@@ -22,8 +22,8 @@ TRAITS = Traits(
     disk_min=10 << 30,
 )
 
-_BOOT = 120  # looks, five seconds apart, at one that starts
-_SETTLE = 60  # looks, five seconds apart, at one that is stopping
+_BOOT = 600.0  # seconds that a start may take
+_SETTLE = 300.0  # seconds that a stop may take
 
 
 class GceMachine:
@@ -58,10 +58,10 @@ class GceMachine:
             )  # fmt: skip
         if told.state in ("stopped", "interrupted"):
             told = self.start()
-        for _ in range(_BOOT):
+        for wait in pauses(_BOOT):
             if told.state != "starting":
                 break
-            self._pause(5.0)
+            self._pause(wait)
             told = self.status()
         if told.state != "running":
             raise MachineError(
@@ -74,10 +74,10 @@ class GceMachine:
     def start(self) -> Status:
         """Start a stopped or preempted one: same disk, same rental, another address. Raises `OfferGone`; its disk is then kept."""
         found = self._client.get(self.place)
-        for _ in range(_SETTLE):
+        for wait in pauses(_SETTLE):
             if found is None or found.status not in ("STOPPING", "PENDING_STOP", "SUSPENDING"):
                 break
-            self._pause(5.0)
+            self._pause(wait)
             found = self._client.get(self.place)
         try:
             self._client.start(self.place)
@@ -168,4 +168,3 @@ class GceMachine:
 def _left_behind(found: Any) -> str:
     kept = sorted(disk.source.rpartition("/")[2] or disk.device_name for disk in found.disks if not disk.auto_delete)
     return f"its disks {', '.join(kept)} were not to go with it: they stay, and go on costing" if kept else ""
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from torpor.clock import parse_rfc3339
@@ -24,6 +25,15 @@ _WAIT = 150.0  # Google holds a `wait` for two minutes
 _OPERATION = 600.0  # seconds that an operation may take: a start waits for the machine
 _GONE = 120.0  # seconds between the end of a delete and the end of the instance
 _PREEMPTED = 'operationType="compute.instances.preempted"'
+
+
+def pauses(seconds: float) -> Iterator[float]:
+    """How long to wait between looks at something that takes some seconds, or many: soon at first, then now and then."""
+    wait = 1.0
+    while seconds > 0:
+        yield min(wait, seconds)
+        seconds -= wait
+        wait = min(2 * wait, 20.0)
 
 
 class Client:
@@ -59,7 +69,8 @@ class Client:
                 found += [(scope.rpartition("/")[2], instance) for instance in listed.instances]
             return found
 
-        return self._try("list the machines of", self._project, pages)
+        found: list[tuple[str, Any]] = self._try("list the machines of", self._project, pages)
+        return found
 
     def preempted(self, place: Place, instance: Any) -> str:
         """What Google says of it if it took the machine back after its last start; else empty."""
@@ -79,7 +90,9 @@ class Client:
         """What the start-up script told; empty if nothing yet, None where the project does not let machines tell."""
         try:
             request = self._of(place) | {"query_path": READY}
-            found = self._try("ask for the state of", place.address, lambda: self._instances.get_guest_attributes(request=request, **_OPTIONS))
+            found = self._try(
+                "ask for the state of", place.address, lambda: self._instances.get_guest_attributes(request=request, **_OPTIONS)
+            )
         except GceNotThere:
             return ""
         except (GceRefused, GceChanged):
@@ -97,18 +110,14 @@ class Client:
         found = self.get(place)
         if found is None or found.id != number:
             return
-        try:
+        with suppress(GceNotThere):
             self._change("delete", place, "delete_unary")
-        except GceNotThere:
-            pass
-        until = self._clock.now() + _GONE
-        for _ in range(int(_GONE / 5)):
+        left: Any = found
+        for wait in (*pauses(_GONE), 0.0):
             left = self.get(place)
             if left is None or left.id != number:
                 return
-            if self._clock.now() >= until:
-                break
-            self._pause(5.0)
+            self._pause(wait)
         raise MachineError(
             f"Google Compute Engine says that {place.address} is deleted, and still has it ({left.status}).",
             safe="It is still billed.",
@@ -153,14 +162,13 @@ class Client:
 
     def _finish(self, doing: str, place: Place, operation: Any) -> None:
         """Wait for an operation by the zone's own service, and raise its error. The client's `result()` would ask Google's own address."""
-        from google.cloud.compute_v1 import Operation
-
         until = self._clock.now() + _OPERATION
         asked = {"project": place.project, "zone": place.zone, "operation": operation.name}
-        while operation.status != Operation.Status.DONE:
+        while operation.status != services(self._accounts).done:
             if self._clock.now() >= until:
                 raise GceUnavailable(
-                    f"Google Compute Engine took too long to {doing} {place.address}; it may still do it.", remedy="Look at its state later."
+                    f"Google Compute Engine took too long to {doing} {place.address}; it may still do it.",
+                    remedy="Look at its state later.",
                 )
             operation = self._try(
                 f"wait for the end of its operation to {doing}", place.address, lambda: self._operations.wait(request=asked, **_WAITING)
@@ -171,20 +179,14 @@ class Client:
             raise failed(doing, place.address, f"status {operation.http_error_status_code}", "")
 
     def _try(self, doing: str, what: str, call: Callable[[], Any]) -> Any:
-        for wait in self._waits():
+        for turn in range(TRIES - 1):
             try:
                 with asking(doing, what):
                     return call()
             except GceUnavailable:
-                if wait is None:
-                    raise
-                self._pause(wait)
-        raise AssertionError("the last wait is None")
-
-    @staticmethod
-    def _waits() -> Iterator[float | None]:
-        yield from (2.0**turn for turn in range(TRIES - 1))
-        yield None
+                self._pause(2.0**turn)
+        with asking(doing, what):
+            return call()
 
 
 _OPTIONS = {"timeout": _CALL, "retry": None}  # torpor tries again itself

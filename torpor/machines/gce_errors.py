@@ -73,7 +73,9 @@ def failed(doing: str, what: str, code: str, message: str) -> MachineError:
     word = code if _WORD.fullmatch(code) else "an error"
     said = f"{_TITLE} could not {doing} {what}: {word}."
     if code.startswith(("ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED")) or "STOCKOUT" in code:
-        return OfferGone(said, safe="Nothing was made.", remedy="That zone has none left just now. Take another zone or type, or try later.")
+        return OfferGone(
+            said, safe="Nothing was made.", remedy="That zone has none left just now. Take another zone or type, or try later."
+        )
     if "QUOTA" in code:
         return _over_quota(said)
     if code in ("RESOURCE_NOT_FOUND", "NOT_FOUND") and _RESOURCE.search(message):

@@ -29,11 +29,12 @@ _LOCK = threading.Lock()
 
 
 class Services(NamedTuple):
-    """The two clients, with the same options. An operation is waited for with `operations`: what `insert` and its like return waits at
+    """The two clients, with the same options, and what the status of an operation is at its end. An operation is waited for with `operations`: what `insert` and its like return waits at
     Google's own address, whatever the endpoint (docs/machines.md)."""
 
     instances: Any
     operations: Any
+    done: Any
 
 
 def services(accounts: Access) -> Services:
@@ -59,16 +60,17 @@ def endpoint(accounts: Access) -> str:
 def _services(url: str, file: str) -> Services:
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
-    from google.cloud import compute_v1
 
     if url.startswith("http:"):
         credentials: Any = AnonymousCredentials()
     else:
         credentials = _from_file(file) if file else _default()
+    compute_v1 = import_module("google.cloud.compute_v1")  # its types are 35 MB, which a type checker need not read
     options = ClientOptions(api_endpoint=url or None)
     return Services(
         compute_v1.InstancesClient(credentials=credentials, client_options=options),
         compute_v1.ZoneOperationsClient(credentials=credentials, client_options=options),
+        compute_v1.Operation.Status.DONE,
     )
 
 

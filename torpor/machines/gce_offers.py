@@ -1,27 +1,21 @@
 """What Google rents out, as far as torpor knows: machine types, where they are, what they can do. Data with a date.
 
-Google tells no stock: whether a zone has one left is known once it is asked to make it. A type without a known price is not offered,
-since it could only be ranked as free: its price is said in `GCE_PRICES` (gce_prices).
+Google tells no stock: whether a zone has one left, or the type at all, is known once it is asked to make it.
 """
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from torpor.access import Access
-from torpor.errors import MachineError
 from torpor.machines import gce_prices
 from torpor.machines.gce_request import Kind, disk_gb, disk_type
+from torpor.plan import gpus
 from torpor.plan.offers import Offer, Wish
 
 AS_OF = "2026-11-22"
 _GIB = 1 << 30
 _GBIT = 1_000_000_000
-
-
-class GceNoPrice(MachineError):
-    """Google may have such a machine, and what it costs is not known here."""
 
 
 class Type(NamedTuple):
@@ -57,65 +51,40 @@ ZONES = {  # region: country, letters of its zones. A type that a zone has not i
     "us-west1": ("US", "abc"),
     "us-west4": ("US", "abc"),
 }
-_CONTINENTS = {"eu": ("NL",), "europe": ("NL",), "na": ("US",), "northamerica": ("US",)}
 _DISK_SPEED = {"pd-standard": 12e6, "pd-balanced": 100e6}  # bytes a second of 100 GB
 
 
 def offers(wish: Wish, accounts: Access) -> list[Offer]:
-    """One for each zone and type that fit and have a price, spot ones where the wish is for an interruptible machine.
+    """One for each zone and type that fits; where the wish is for an interruptible machine, the spot one beside it.
 
-    Raises `GceNoPrice` where types fit and none has a price.
+    One whose price is not known has the price 0, which the ranking takes for "not told" and never for free. `GCE_PRICES` tells it.
     """
     size, disk = disk_gb(accounts, wish.disk), disk_type(accounts)
-    disk_price = gce_prices.disk(disk, size)
-    types = [kind for kind in _types(accounts, wish) if _fits(kind, wish)]
     found = []
-    for region, (country, letters) in ZONES.items():
-        if not _near(region, country, wish.region):
-            continue
-        for kind in types:
-            own = gce_prices.machine(kind.name, region, wish.interruptible, accounts)
-            if own is None or disk_price is None:
-                continue
-            price = own + disk_price + gce_prices.ADDRESS[wish.interruptible]
-            for letter in letters:
-                zone = f"{region}-{letter}"
-                found.append(
-                    Offer(
-                        kind="gce", id=Kind(zone, kind.name, wish.interruptible, kind.accelerators).id, gpu=kind.gpu, gpus=kind.gpus,
-                        gpu_bytes=kind.gpu_bytes, country=country, place=zone, price=price, interruptible=wish.interruptible,
-                        down=kind.net, up=kind.net, disk=size * _GIB, disk_speed=_DISK_SPEED.get(disk, 0.0), machine=kind.name,
-                    )
-                )  # fmt: skip
-    if types and not found and any(_near(region, country, wish.region) for region, (country, _) in ZONES.items()):
-        names = ", ".join(kind.name for kind in types)
-        raise GceNoPrice(
-            f"What {names}{' as a spot machine' if wish.interruptible else ''} costs there{'' if disk_price else ' with that disk'} is not known.",
-            safe="Nothing was made.",
-            remedy="Look the price up, and say it: GCE_PRICES=TYPE=DOLLARS or TYPE/spot=DOLLARS, without disk and address.",
-        )
+    for kind in _types(wish, accounts):
+        for region, (country, letters) in ZONES.items():
+            for spot in (True, False) if wish.interruptible else (False,):
+                price = _price(kind, region, spot, disk, size, accounts)
+                for letter in letters:
+                    zone = f"{region}-{letter}"
+                    found.append(
+                        Offer(
+                            kind="gce", id=Kind(zone, kind.name, spot, kind.accelerators).id, gpu=kind.gpu, gpus=kind.gpus,
+                            gpu_bytes=kind.gpu_bytes, country=country, place=zone, price=price, interruptible=spot, down=kind.net,
+                            up=kind.net, disk=size * _GIB, disk_speed=_DISK_SPEED.get(disk, 0.0), machine=kind.name,
+                        )
+                    )  # fmt: skip
     return found
 
 
-def _types(accounts: Access, wish: Wish) -> list[Type]:
-    """Those of the table; or, of machines without a GPU, the one that `GCE_MACHINE_TYPE` names."""
+def _types(wish: Wish, accounts: Access) -> list[Type]:
+    """Those of the table that fit; or, of machines without a GPU, the one that `GCE_MACHINE_TYPE` names."""
     own = accounts.get("GCE_MACHINE_TYPE")
     if own and not wish.gpus:
         return [next((kind for kind in TYPES if kind.name == own), Type(own))]
-    return list(TYPES)
+    return [kind for kind in TYPES if kind.gpus == wish.gpus and (not wish.gpus or gpus.fits(wish.gpu, kind.gpu, kind.gpu_bytes))]
 
 
-def _fits(kind: Type, wish: Wish) -> bool:
-    if wish.gpus == 0:
-        return kind.gpus == 0
-    return kind.gpus >= wish.gpus and _plain(wish.gpu) in _plain(kind.gpu)
-
-
-def _near(region: str, country: str, wanted: str) -> bool:
-    """`wanted`: a country, a continent, a region of Google's, or nothing."""
-    word = _plain(wanted)
-    return word in ("", _plain(country), _plain(region)) or country in _CONTINENTS.get(word, ())
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+def _price(kind: Type, region: str, spot: bool, disk: str, size: int, accounts: Access) -> float:
+    own, stored = gce_prices.machine(kind.name, region, spot, accounts), gce_prices.disk(disk, size)
+    return 0.0 if own is None or stored is None else own + stored + gce_prices.ADDRESS[spot]

@@ -44,7 +44,7 @@ def parse(text: str) -> Place:
                 remedy=f"Write {FORM}, such as gce:my-project/us-central1-a/gpu-1; a path of the workspace may follow.",
             )
     whole = f"/{path}" if path else WORKSPACE
-    if posixpath.normpath(whole) != whole or whole == "/" or any(ord(letter) < 32 for letter in whole):
+    if posixpath.normpath(whole) != whole or whole == "/" or whole.startswith("//") or any(ord(letter) < 32 for letter in whole):
         raise UsageError(f"{whole!r} is no folder for a workspace.", remedy="Name an absolute path without . and .. in it.")
     return Place(project, zone, name, whole)
 

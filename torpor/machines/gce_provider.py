@@ -37,7 +37,7 @@ class GceProvider:
         self._client = Client(self._project, ground, pause)
 
     def offers(self, wish: Wish) -> list[Offer]:
-        """Nothing is asked: see gce_offers. Raises `GceNoPrice` where nothing that fits has a price."""
+        """From a table: Google tells no stock. See gce_offers."""
         return gce_offers.offers(wish, self._ground.accounts)
 
     def rent(self, offer: Offer, lease: Lease, wish: Wish, keys: HostIdentity) -> Machine:

@@ -27,6 +27,7 @@ class Row(NamedTuple):
 ROWS = {
     "local": Row("torpor.machines.local", "LocalMachine", "local:NAME"),
     "gce": Row("torpor.machines.gce", "GceMachine", "gce:PROJECT/ZONE/NAME", "torpor.machines.gce_provider:GceProvider", "gce"),
+    "vast": Row("torpor.machines.vast", "VastMachine", "vast:ID", "torpor.machines.vast_market:VastProvider", "vast"),
 }
 
 

@@ -9,7 +9,6 @@ from torpor.errors import HostFailed, Interrupted, TorporError
 from torpor.events import Event, Listener, ignore
 from torpor.jobs import Granter, Job, encode
 from torpor.remote.host import GOES_ON
-from torpor.remote.patience import Patience
 from torpor.remote.protocol import Line
 from torpor.remote.talk import End, Talk
 from torpor.ssh.base import Channel, Dropped, Unreachable

@@ -143,27 +143,24 @@ def unpack(archive: str, folder: str) -> None:
     os.close(os.open(os.path.join(folder, USED), os.O_CREAT | os.O_CLOEXEC | os.O_WRONLY, 0o600))
 
 
-def install(base: str, name: str, archive: str, start: list[str]) -> None:
-    """Unpack, try it, give it its name."""
+def install(base: str, name: str, archive: str, start: list[str]) -> str:
+    """Unpack, try it, give it its name; the last word."""
     partial = f"{name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
     folder = os.path.join(base, partial)
     try:
         os.mkdir(folder, 0o700)
         unpack(archive, folder)
-        tried = subprocess.run(
-            [sys.executable, "-I", "-S", "-X", "utf8", folder, *start], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        command = [sys.executable, "-I", "-S", "-X", "utf8", folder, *start]
+        tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if tried.returncode:
-            last = tried.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            say("broken", *last)
-            return
+            return " ".join(("broken", *tried.stderr.decode(errors="replace").strip().splitlines()[-1:]))
         mark(folder)
         try:
             os.rename(folder, os.path.join(base, name))
         except OSError:
             if not is_ready(base, name):  # unless another was quicker
                 raise
-        say("fresh")
+        return "fresh"
     finally:
         delete(base, partial)
 
@@ -184,33 +181,33 @@ def clean(base: str, name: str) -> None:
                 os.close(fd)
 
 
-def receive(base: str, name: str, digest: str, size: int, start: list[str]) -> None:
+def receive(base: str, name: str, digest: str, size: int, start: list[str]) -> str:
+    """The last word; empty if the stream ended too early."""
     os.makedirs(base, mode=0o700, exist_ok=True)
     if is_ready(base, name):
-        say("ready")
-        return
+        return "ready"
     number = 0
     while (fd := lock(upload := os.path.join(base, f"{name}.{digest[:16]}.upload-{number}"))) is None:
         number += 1
     if not fill(fd, size):
-        return
+        return ""
     if is_ready(base, name):
-        os.unlink(upload)
-        say("ready")
+        word = "ready"
     elif sha256(upload) != digest:
-        os.unlink(upload)
-        say("damaged")
+        word = "damaged"
     else:
-        install(base, name, upload, start)
-        os.unlink(upload)
+        word = install(base, name, upload, start)
+    os.unlink(upload)
     clean(base, name)
+    return word
 
 
 def main() -> None:
     os.umask(0o077)
     plan: dict[str, Any] = json.loads(sys.argv[1])
     try:
-        receive(plan["base"], plan["name"], plan["digest"], plan["size"], plan["start"])
+        if word := receive(plan["base"], plan["name"], plan["digest"], plan["size"], plan["start"]):
+            say(word)
     except (OSError, EOFError, tarfile.TarError) as error:
         say("refused", getattr(error, "errno", 0) or 0, str(error))
 

@@ -44,9 +44,9 @@ def relay(job: socket.socket, source: int = 0, sink: int = 1) -> None:
                 if events & select.POLLOUT:
                     _send(job, to_job)
                 if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
-                    piece = _receive(job)
-                    to_sink += piece or b""
-                    if piece == b"":
+                    heard = _receive(job)
+                    to_sink += heard or b""
+                    if heard == b"":
                         reading, until = False, time.monotonic() + _PATIENCE
         if not reading and time.monotonic() > until:
             return

@@ -27,7 +27,7 @@ class Folders:
         self.root = root
         self.slow = False
         self._stubs = root / "stubs"
-        self._stubs.mkdir(parents=True)
+        self._stubs.mkdir(parents=True, exist_ok=True)
         for name, text in STUBS.items():
             (self._stubs / name).write_text(f"#!/bin/sh\n{text}\n")
             (self._stubs / name).chmod(0o755)

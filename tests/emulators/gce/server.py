@@ -197,5 +197,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RD)
         self.connection.close()
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        del format, arguments
+    def log_message(self, *arguments: object) -> None:
+        del arguments

@@ -66,7 +66,7 @@ class Service:
         self.operations: dict[str, Operation] = {}
         self.attributes: dict[str, dict[str, str]] = {}  # of guests, by the instance's id
         self.unreachable: set[str] = set()  # zones
-        self.waits = 2
+        self.waits = 1
         self.page = 500
         self._requests: dict[str, str] = {}
         self._number = 4_200_000_000_000_000_000  # more than a double holds
@@ -279,9 +279,7 @@ class Service:
         name = self._requests.get(request)
         return None if name is None else self.operations[name].shown
 
-    def _begin(
-        self, kind: str, zone: str, target: Mapping[str, Any], effect: Callable[[], None], request: str, turn: Turn
-    ) -> Operation:
+    def _begin(self, kind: str, zone: str, target: Mapping[str, Any], effect: Callable[[], None], request: str, turn: Turn) -> Operation:
         at = self._tick()
         name = f"operation-{fingerprint([kind, at])}"
         base = f"{ROOT}projects/{self.project}/zones/{zone}"
