@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import msgspec
 
@@ -111,7 +111,9 @@ class Far:
             yield reached
 
     def _tunnel(self) -> Tunnel:
-        from torpor.ssh.tunnel import reverse
+        from torpor.ssh.connect import known_files
+        from torpor.ssh.keeping import kept_open
 
-        folder: Path = Home(self._settings.home).machines
-        return reverse(self._target, folder, self._settings.access)
+        accounts = self._settings.access
+        files = known_files(Home(self._settings.home).machines, accounts)
+        return partial(kept_open, self._target, identity=accounts.get("TORPOR_SSH_KEY"), known_hosts=files)
