@@ -19,14 +19,13 @@ from flows import enlist
 from flows.on_host_words import Errand
 from flows.proxy.scope import Scope
 from flows.proxy.server import Proxy
-from torpor import __version__
-from torpor.errors import HostFailed, Interrupted, MachineError, TorporError, UsageError, from_dict
+from torpor.errors import Interrupted, MachineError, TorporError, UsageError
 from torpor.events import Event, Listener
-from torpor.jobs import Granter, Job, Result, decode_result, encode, name_of
-from torpor.remote.host import Host
+from torpor.jobs import Granter, Job, Result, encode, name_of
+from torpor.remote.host import Host, Stoppable
 from torpor.remote.jobsocket import STOP
-from torpor.remote.protocol import LINE_MAX, Line, Reply, parse
-from torpor.ssh.base import Channel, Shell
+from torpor.remote.talk import End, Talk
+from torpor.ssh.base import Channel, Dropped, Shell
 
 MODULE = "flows.host_worker"
 LEAVING = 90.0  # seconds for the worker to leave after the job's last line
@@ -46,19 +45,22 @@ class GpuPool:
         self._command = shlex.join([*python, "-m", MODULE])
         self._queue = queue
         self._over = over
+        self._lock = threading.Lock()
         self._channel: Channel | None = None
+        self._talking: Talk | None = None
         self._stops = 0
-        self._sending = threading.Lock()
 
     def stop(self) -> None:
         """The job finishes what it has in hand; a second call ends the worker."""
-        channel = self._channel
-        if channel is None:
-            getattr(self._over, "stop", lambda: None)()
-            return
-        self._stops += 1
-        if self._stops == 1:
-            self._send(channel, STOP)
+        with self._lock:
+            channel, talk = self._channel, self._talking
+            self._stops += 1
+            first = self._stops == 1
+        if channel is None or talk is None:
+            if isinstance(self._over, Stoppable):
+                self._over.stop()
+        elif first:
+            talk.send(STOP)
         else:
             channel.close()
 
@@ -68,60 +70,43 @@ class GpuPool:
             return self._over.run(job, listen, ask)
         api, password = server()
         scope = enlist.enlist(self._queue, name)
-        end: Result | TorporError | None = None
+        end: End | None = None
         try:
             with Proxy(api, scope, password=password, refused=_refused) as proxy, self._tunnel(proxy.port) as port:
-                api = f"http://127.0.0.1:{port}/api"
-                errand = Errand(api, proxy.password, scope.pool, scope.queue, scope.worker, name)
+                errand = Errand(f"http://127.0.0.1:{port}/api", proxy.password, scope.pool, scope.queue, scope.worker, name)
                 end = self._talk(errand, job, scope, listen, ask)
         finally:
-            why = "The host's worker is gone." if end is None or isinstance(end, TorporError) else "It delivered its result."
-            enlist.settle(scope.run, why)
-        if isinstance(end, TorporError):
-            raise end
-        return end
+            done = end is not None and end.result is not None
+            enlist.settle(scope.run, "It delivered its result, and its worker is gone." if done else "The host's worker is gone.")
+        return end.value()
 
-    def _talk(self, errand: Errand, job: Job, scope: Scope, listen: Listener, ask: Granter | None) -> Result | TorporError:
+    def _talk(self, errand: Errand, job: Job, scope: Scope, listen: Listener, ask: Granter | None) -> End:
         """One connection: the job there, events and questions here, the result; until the worker has left."""
-        channel = self._channel = self._shell.open(self._command)
-        self._stops = 0
+        channel = self._shell.open(self._command)
+        talk = Talk(channel)
         try:
-            _greeting(channel)
-            self._send(channel, msgspec.json.encode(errand) + b"\n")
-            self._send(channel, encode(job) + b"\n")
+            talk.greeting()
+            talk.send(msgspec.json.encode(errand))
+            talk.send(encode(job))
+            self._begin(channel, talk)
             listen(Event(kind="note", at=0.0, text=f"The job runs on the host as flow run {scope.run} of the pool {scope.pool}."))
-            end = self._listen(channel, listen, ask)
-            with suppress(TorporError):  # the result is here; how its flow run ended is settled afterwards
-                channel.wait(LEAVING)
-            return end
+            end = talk.listen(listen, ask, lambda _: True)
+            if end is not None:
+                with suppress(TorporError):  # the result is here; how its flow run ended is settled afterwards
+                    channel.wait(LEAVING)
+                return end
         finally:
-            self._channel = None
+            self._begin(None, None)
             channel.close()
-
-    def _listen(self, channel: Channel, listen: Listener, ask: Granter | None) -> Result | TorporError:
-        while (text := channel.out.readline(LINE_MAX)).endswith(b"\n"):
-            line = parse(text)
-            if line.event is not None:
-                listen(line.event)
-            elif line.ask is not None:
-                self._send(channel, _answer(line, ask))
-            elif line.failure is not None:
-                return from_dict(line.failure)
-            elif bytes(line.result):
-                return decode_result(bytes(line.result))
         if self._stops:
-            return Interrupted("The job on the host was ended.", safe="What reached the store is kept.", remedy="Run it again.")
-        return HostFailed(
-            "The connection to the host's worker ended without a result.",
-            safe="What reached the store is kept; nothing was destroyed.",
-            remedy="Run the command again: it goes on from there.",
-        )
+            return End(failure=Interrupted("The job on the host was ended.", safe="What reached the store is kept."))
+        raise Dropped("The connection to the host's worker broke.", safe="What reached the store is kept.", remedy="Run it again.")
 
-    def _send(self, channel: Channel, data: bytes) -> None:
-        """If the connection is gone, reading tells."""
-        with self._sending, suppress(OSError, ValueError, HostFailed):
-            channel.stdin.write(data)
-            channel.stdin.flush()
+    def _begin(self, channel: Channel | None, talk: Talk | None) -> None:
+        with self._lock:
+            self._channel, self._talking = channel, talk
+            if talk is not None:
+                self._stops = 0
 
 
 def server() -> tuple[str, str]:
@@ -140,29 +125,6 @@ def server() -> tuple[str, str]:
         )
     password = settings.api.auth_string
     return url, password.get_secret_value() if password is not None else ""
-
-
-def _greeting(channel: Channel) -> None:
-    try:
-        line = parse(channel.out.readline(LINE_MAX))
-    except HostFailed:
-        line = Line()
-    if line.torpor != __version__:
-        raise HostFailed(
-            f"The host answers as torpor {line.torpor or 'nothing known'}; this is {__version__}.",
-            safe="Nothing was started.",
-            remedy="Prepare the host again, with Prefect; or choose the runner ssh, which needs none there.",
-        )
-
-
-def _answer(line: Line, ask: Granter | None) -> bytes:
-    try:
-        if ask is None or line.ask is None:
-            raise HostFailed("This job was given all that it may have.")
-        reply = Reply(grant=ask(line.ask))
-    except TorporError as error:
-        reply = Reply(failure=error.as_dict())
-    return msgspec.json.encode(reply) + b"\n"
 
 
 def _refused(what: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -17,7 +16,7 @@ from torpor.events import Event, Listener, ignore
 from torpor.jobs import Granter, Job, Result
 from torpor.machines.base import Access
 from torpor.remote.bootstrap import Engine, bootstrap
-from torpor.remote.gateway_store import Tunnel, served
+from torpor.remote.gateway_store import served
 from torpor.remote.lasting import LastingHost
 from torpor.settings import Settings
 from torpor.ssh.base import Shell, Target
@@ -110,10 +109,7 @@ class Far:
         with served(store, self._tunnel(), self._clock) as reached:
             yield reached
 
-    def _tunnel(self) -> Tunnel:
-        from torpor.ssh.connect import known_files
-        from torpor.ssh.keeping import kept_open
+    def _tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+        from torpor.ssh.tunnel import reverse
 
-        accounts = self._settings.access
-        files = known_files(Home(self._settings.home).machines, accounts)
-        return partial(kept_open, self._target, identity=accounts.get("TORPOR_SSH_KEY"), known_hosts=files)
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access)

@@ -25,7 +25,7 @@ from torpor.format.untrusted import BROKEN
 from torpor.jobs import Ask, Grant, Job, Result, decode_job, encode
 from torpor.remote.protocol import LINE_MAX, Line, parse, parse_reply
 
-STOP = b'{"stop":true}\n'
+STOP = b'{"stop":true}'  # a line, in place of an answer
 _HELLO = 10.0  # seconds for a visitor's first line
 _LAST = 30.0  # seconds for the relay to take the last line
 _encoder = msgspec.json.Encoder()
@@ -60,7 +60,7 @@ class Relay:
     def answer(self, line: bytes) -> None:
         """Pass a line of the control side's on; dropped if nobody is there, who then asks again."""
         with self._lock:
-            self._stopped = self._stopped or line == STOP
+            self._stopped = self._stopped or line.rstrip() == STOP
             visitor = self._visitor
         if visitor is not None:
             with suppress(OSError):
@@ -98,7 +98,7 @@ class Relay:
             with self._lock:
                 self._visitor = visitor
                 if self._stopped:
-                    visitor.sendall(STOP)
+                    visitor.sendall(STOP + b"\n")
             while (text := lines.readline(LINE_MAX)).endswith(b"\n") and not self.over:
                 line = parse(text)
                 self._say(text)
@@ -132,6 +132,7 @@ class Visit:
         self.job: Job = decode_job(text)
         self._sending = threading.Lock()
         self._asking = threading.Lock()
+        self._asked = 0
         self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="replies", daemon=True)
@@ -143,7 +144,7 @@ class Visit:
     def _listen(self) -> None:
         with suppress(OSError, ValueError):
             while (text := self._lines.readline(LINE_MAX)).endswith(b"\n"):
-                if text == STOP:
+                if text.rstrip() == STOP:
                     self._stopped.set()
                 else:
                     self._replies.put(text)
@@ -167,11 +168,15 @@ class Visit:
     def ask(self, wish: Ask) -> Grant:
         """A job's granter."""
         with self._asking:
-            self._send(Line(ask=wish))
-            text = self._replies.get()
-            if not text:
-                self._replies.put(b"")  # for whoever asks next
-            reply = parse_reply(text)
+            self._asked += 1
+            self._send(Line(ask=wish, number=self._asked))
+            while True:
+                text = self._replies.get()
+                if not text:
+                    self._replies.put(b"")  # for whoever asks next
+                reply = parse_reply(text)
+                if reply.number == self._asked:
+                    break
         if reply.grant is None:
             raise from_dict(reply.failure or {})
         return reply.grant
