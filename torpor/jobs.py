@@ -57,10 +57,11 @@ class Grant(msgspec.Struct, frozen=True):
 
 class Ask(msgspec.Struct, frozen=True):
     """What a running job asks the control side for: requests for these objects (names below `packs/`), because its grant lacks them
-    or is about to run out. It gets a `Grant` that covers what of it is its to have."""
+    or is about to run out. It gets a `Grant` that covers what of it is its to have. `needed`: it can't go on without."""
 
     put: list[str] = []
     get: list[str] = []
+    needed: bool = False
 
 
 Granter = Callable[[Ask], Grant]

@@ -16,7 +16,7 @@ from torpor.jobs import PACKS_ASKED, Grant
 from torpor.storage.base import PACKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torpor.control.repository import Repository
     from torpor.jobs import Ask
@@ -27,16 +27,27 @@ BRIEF = 600.0  # where nothing but the end of a request keeps a host from writin
 _ASKED_MAX = 1000
 
 
-class ForSnapshot:
-    """Writing the packs and the index of one attempt at one snapshot."""
+def _unnoted(revocation: str) -> None:
+    del revocation
 
-    def __init__(self, repository: Repository, snapshot: str, attempt: str) -> None:
+
+class ForSnapshot:
+    """Writing the packs and the index of one attempt at one snapshot.
+
+    `note` is told of each grant, before it is given, how it can be taken back; `before`: the same of grants that another process gave.
+    """
+
+    def __init__(
+        self, repository: Repository, snapshot: str, attempt: str, note: Callable[[str], None] = _unnoted, before: Sequence[str] = ()
+    ) -> None:
         self._repository = repository
         self._prefix = f"{PACKS}{snapshot}/"
         self._writer = names.writer(snapshot, attempt)
         packs = [names.pack(snapshot, attempt, number) for number in range(PACKS_ASKED)]
         self._first = [names.index(snapshot, attempt), *packs]
         self._given: list[Grant] = []
+        self._note = note
+        self._before = list(before)
 
     def first(self) -> Grant:
         return self._grant(self._first)
@@ -52,7 +63,10 @@ class ForSnapshot:
         for grant in self._given:
             with suppress(StorageUnavailable):
                 self._repository.store.end_grant(grant)
-        self._given = []
+        for revocation in self._before:
+            with suppress(StorageUnavailable):
+                self._repository.store.revoke(revocation)
+        self._given, self._before = [], []
 
     def _grant(self, wanted: list[str]) -> Grant:
         if len(wanted) > _ASKED_MAX:
@@ -62,6 +76,7 @@ class ForSnapshot:
         life = LIFETIME if able.conditional_put or able.prefix_grants else BRIEF
         grant = self._repository.store.grant_put(self._prefix, now + life, [PACKS + name for name in wanted])
         self._given = [given for given in self._given if not 0 < given.expires <= now] + [grant]  # a job may ask for weeks
+        self._note(self._repository.store.revocation(grant))
         return grant
 
 

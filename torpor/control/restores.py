@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Callable
 
 import msgspec
 
-from torpor.control import catalogue, copylist, fallback, heads
+from torpor.control import catalogue, copylist, fallback, heads, ongoing
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
 from torpor.control.granting import ForRestore
+from torpor.control.ongoing import Ongoing, Slot
 from torpor.control.repository import Note, Repository
 from torpor.errors import HostFailed, Malformed, UsageError
 from torpor.events import Event, Listener
 from torpor.format import crypto, meta, names
-from torpor.jobs import PATIENCE, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Target, show_path
-from torpor.remote.host import Host
+from torpor.jobs import PATIENCE, Mode, Owners, RestoreJob, RestoreKeys, RestoreResult, Result, Target, name_of, show_path
+from torpor.remote.host import GOES_ON, Host, Lasting
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +88,10 @@ def plan_targets(roots: list[meta.Root], target: bytes | None, maps: dict[bytes,
 def restore(
     repository: Repository, host: Host, snapshot_id: str, target: bytes | None, state: bytes, options: Options, listen: Listener
 ) -> RestoreResult:
-    """Restore a snapshot on `host`. Raises `TorporError`; a restore that ended early goes on when it is run again."""
+    """Restore a snapshot on `host`. Raises `TorporError`; a restore that ended early goes on when it is run again.
+
+    Where jobs outlive their control side (`Lasting`), one that an earlier process began is followed if all that was asked for is the same.
+    """
     notes: list[str] = []
 
     def note(text: str) -> None:
@@ -102,18 +108,49 @@ def restore(
         copies.append(asked)  # it does not give the manifest, but may have packs
     grants = ForRestore(repository, [ref.name, *plan.packs], copies)
     folder, bound = options.cache or os.fsencode(repository.settings.cache), options.cache_bytes or repository.settings.cache_bytes
-    job = RestoreJob(
-        repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
-        keys=plan.keys, targets=plan.targets, state=state, grant=grants.first(),
-        mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
-        memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
-        gpu=repository.settings.gpu,
-        places=[store.url for store in (repository.store, *copies)], cache=folder, cache_bytes=bound if folder else 0,
-    )  # fmt: skip
-    result = host.run(job, listen, grants.more)
+
+    def job(id: str) -> RestoreJob:
+        return RestoreJob(
+            repository=repository.id, snapshot=snapshot.id, lineage=snapshot.manifest.lineage, writer=names.writer_of(ref.name), index=ref,
+            keys=plan.keys, targets=plan.targets, state=state, grant=grants.first(),
+            mode=options.mode, owners=options.owners, setuid=options.setuid, dry_run=options.dry_run,
+            memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
+            gpu=repository.settings.gpu,
+            places=[store.url for store in (repository.store, *copies)], cache=folder, cache_bytes=bound if folder else 0, id=id,
+        )  # fmt: skip
+
+    wanted = (snapshot.id, plan.targets, options)
+    with ongoing.opened(repository, host, "restore", [place.path for place in plan.targets], state, wanted) as slot:
+        result = _drive(repository, host, job, grants, slot, listen)
     if not isinstance(result, RestoreResult):
         raise HostFailed("The host answered another job than it was given.")
     result.notes = notes + result.notes
+    return result
+
+
+def _drive(
+    repository: Repository, host: Host, job: Callable[[str], RestoreJob], grants: ForRestore, slot: Slot, listen: Listener
+) -> Result:
+    """Follow the job that an earlier process began, if it is the same; else begin it."""
+    hear, kept = slot.hearing(listen), slot.ongoing
+    try:
+        if kept is not None and isinstance(host, Lasting) and kept.wanted == slot.wanted and slot.is_recent():
+            slot.tell(listen)
+            result = host.attach(kept.name, hear, grants.more)
+            if result is not None:
+                slot.drop()
+                return result
+        slot.drop()
+        begun = job(secrets.token_hex(8) if slot.lasts else "")
+        now = repository.clock.now()
+        slot.keep(Ongoing(name=name_of(begun), wanted=slot.wanted, begun=now, seen=now))
+        result = host.run(begun, hear, grants.more)
+    except GOES_ON:
+        raise
+    except BaseException:
+        slot.drop()
+        raise
+    slot.drop()
     return result
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
-from torpor.control import catalogue, claims, distrust, heads, marks, receipts
+from torpor.clock import parse_rfc3339
+from torpor.control import catalogue, claims, distrust, heads, marks, ongoing, receipts
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import Commit
 from torpor.control.granting import ForSnapshot
+from torpor.control.ongoing import Ongoing, Slot
 from torpor.control.repository import Repository
-from torpor.errors import Damaged, HostFailed, Malformed, NotFound
+from torpor.errors import ClaimLost, Damaged, HostFailed, Interrupted, Malformed, NotFound, StorageUnavailable
 from torpor.events import Listener
 from torpor.format import crypto, names
-from torpor.format.manifest import Private
-from torpor.jobs import PATIENCE, Codec, HostKeys, ProbeJob, ProbeResult, Scope, SnapshotJob, SnapshotResult, show_path
-from torpor.remote.host import Host
+from torpor.format.manifest import Claim, Private
+from torpor.jobs import PATIENCE, Codec, HostKeys, ProbeJob, ProbeResult, Result, Scope, SnapshotJob, SnapshotResult, show_path
+from torpor.remote.host import GOES_ON, Host, Lasting
 from torpor.storage.base import PACKS
 
 _ATTEMPTS = 1000  # dead attempts that a host may want to go on from
@@ -59,12 +63,31 @@ class _Base(msgspec.Struct):
     recorded: str | None = None
 
 
+class _Attempt(msgspec.Struct):
+    """What the commit of one attempt needs to know, whichever process began it."""
+
+    claim: Claim
+    attempt: str
+    parents: list[Snapshot]
+    allowed: dict[str, int]
+
+
 def take(repository: Repository, host: Host, scope: Scope, state: bytes, options: Options, listen: Listener) -> Taken:
     """Save `scope` of `host` as a new snapshot. `state` is the host's folder for records.
 
+    Where jobs outlive their control side (`Lasting`), one that an earlier process began is followed if all that was asked for is the same.
     Raises `TorporError`; then there is no new manifest, and what reached the store is used by the next run.
     """
     began = time.monotonic()
+    repository.private()
+    with ongoing.opened(repository, host, "snapshot", scope.roots, state, (scope, options)) as slot:
+        made = _follow(repository, host, scope, options, listen, slot) or _begin(repository, host, scope, state, options, listen, slot)
+    return Taken(*made, time.monotonic() - began)
+
+
+def _begin(
+    repository: Repository, host: Host, scope: Scope, state: bytes, options: Options, listen: Listener, slot: Slot
+) -> tuple[Snapshot, SnapshotResult]:
     keys = repository.private()
     probe = host.run(ProbeJob(repository=repository.id, scope=scope, state=state), listen)
     if not isinstance(probe, ProbeResult) or not _is_sound(probe):
@@ -78,10 +101,11 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     base = _base(repository, lineage, probe)
     claim = claims.new(repository, snapshot, lineage, [heads.parent_of(p.manifest) for p in base.parents], base.continues)
     claims.write(repository, claim)
-    grants = ForSnapshot(repository, snapshot, attempt)
-    try:
+    with _left_if_it_fails(repository, snapshot, slot):
         base.parents = _still_there(repository, base.parents)
         _allow(repository, base)
+        _keep(slot, claim, attempt, base)
+        grants = ForSnapshot(repository, snapshot, attempt, slot.note)
         job = SnapshotJob(
             repository=repository.id, snapshot=snapshot, attempt=attempt, lineage=lineage,
             keys=HostKeys(crypto.id_key(keys.private.root, lineage), repository.box_public),
@@ -92,22 +116,105 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
             memory=options.memory, workers=options.workers, rate=options.rate, patience=options.patience, tune=options.tune,
             gpu=repository.settings.gpu,
         )  # fmt: skip
-        with claims.kept(repository, claim):
-            try:
-                result = host.run(job, listen, grants.more)
-            finally:
-                grants.end()  # before the commit counts: from here on the host changes nothing
-            if not isinstance(result, SnapshotResult):
-                raise HostFailed("The host answered another job than it was given.")
-            newest = base.parents[-1] if base.parents else None
-            private = Private(options.name, options.machine, result.rental, [show_path(root) for root in scope.roots], options.labels)
-            commit = Commit(repository, claim, attempt, base.parents, base.allowed)
-            generation = newest.manifest.generation + 1 if newest else 1
-            made = commit.run(result, private, generation, newest.id if newest else None)
+        made = _finish(
+            repository, _Attempt(claim, attempt, base.parents, base.allowed), scope, options, grants,
+            lambda: host.run(job, slot.hearing(listen), grants.more),
+        )  # fmt: skip
+        if made is None:
+            raise HostFailed("The host gave no answer.")
+    slot.drop()
+    return made
+
+
+def _keep(slot: Slot, claim: Claim, attempt: str, base: _Base) -> None:
+    name, now = f"{claim.snapshot}-{attempt}", parse_rfc3339(claim.created)
+    slot.keep(Ongoing(
+        name=name, wanted=slot.wanted, begun=now, seen=now, claim=claim, attempt=attempt,
+        parents=[parent.id for parent in base.parents], allowed=base.allowed,
+    ))  # fmt: skip
+
+
+def _follow(
+    repository: Repository, host: Host, scope: Scope, options: Options, listen: Listener, slot: Slot
+) -> tuple[Snapshot, SnapshotResult] | None:
+    """Go on with a job that another process began; None if there is none that can be used."""
+    kept = slot.ongoing
+    if kept is None or kept.claim is None or not isinstance(host, Lasting):
+        slot.drop()
+        return None
+    snapshot = kept.claim.snapshot
+    grants = ForSnapshot(repository, snapshot, kept.attempt, slot.note, kept.revocations)
+    attempt = _revived(repository, kept, slot)
+    made = None
+    with _left_if_it_fails(repository, snapshot, slot):
+        if attempt is not None:
+            slot.tell(listen)
+            made = _finish(repository, attempt, scope, options, grants, lambda: host.attach(kept.name, slot.hearing(listen), grants.more))
+    slot.drop()
+    if made is None:
+        grants.end()
+        _leave(repository, snapshot)
+    return made
+
+
+def _revived(repository: Repository, kept: Ongoing, slot: Slot) -> _Attempt | None:
+    """The attempt, if its result would still be committed: asked for in the same way, its claim alive, its parents there."""
+    if kept.claim is None or kept.wanted != slot.wanted or kept.claim.snapshot in catalogue.ids(repository):
+        return None
+    try:
+        claim = claims.renew(repository, kept.claim)
+        parents = [catalogue.load(repository, parent) for parent in kept.parents]
+    except (ClaimLost, NotFound, Damaged, Malformed):
+        return None
+    return _Attempt(claim, kept.attempt, parents, kept.allowed)
+
+
+def _finish(
+    repository: Repository, attempt: _Attempt, scope: Scope, options: Options, grants: ForSnapshot, job: Callable[[], Result | None]
+) -> tuple[Snapshot, SnapshotResult] | None:
+    """From the job to the manifest. None if the host knows of no job."""
+    with claims.kept(repository, attempt.claim):
+        try:
+            result = job()
+        except GOES_ON:
+            raise  # with what it was given
+        except BaseException:
+            grants.end()
+            raise
+        grants.end()  # before the commit counts: from here on the host changes nothing
+        if result is None:
+            return None
+        if not isinstance(result, SnapshotResult):
+            raise HostFailed("The host answered another job than it was given.")
+        newest = attempt.parents[-1] if attempt.parents else None
+        private = Private(options.name, options.machine, result.rental, [show_path(root) for root in scope.roots], options.labels)
+        commit = Commit(repository, attempt.claim, attempt.attempt, attempt.parents, attempt.allowed)
+        generation = newest.manifest.generation + 1 if newest else 1
+        try:
+            return commit.run(result, private, generation, newest.id if newest else None), result
+        except (StorageUnavailable, Interrupted, KeyboardInterrupt) as error:
+            raise _Uncommitted from error
+
+
+class _Uncommitted(Exception):
+    """The job is done and its commit was kept from happening: the next run commits it, where the host still has the result."""
+
+
+@contextmanager
+def _left_if_it_fails(repository: Repository, snapshot: str, slot: Slot) -> Iterator[None]:
+    """Clear away what a failed attempt leaves, but for what the next run can use."""
+    try:
+        yield
+    except GOES_ON:
+        raise
+    except _Uncommitted as wrapped:
+        if not slot.lasts:
+            _leave(repository, snapshot)
+        raise (wrapped.__cause__ or wrapped) from None
     except BaseException:
+        slot.drop()
         _leave(repository, snapshot)
         raise
-    return Taken(made, result, time.monotonic() - began)
 
 
 def _is_its_own(root: bytes, lineage: str, ticket: bytes) -> bool:

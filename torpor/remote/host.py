@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from torpor import __version__
-from torpor.errors import HostFailed, TorporError, from_dict
+from torpor.errors import HostFailed, Interrupted, TorporError, from_dict
 from torpor.events import Listener
 from torpor.jobs import Ask, Granter, Job, Result, decode_result, encode
 from torpor.remote import engine
-from torpor.remote.protocol import LINE_MAX, Line, Reply, parse
+from torpor.remote.protocol import LINE_MAX, PROTOCOL, Line, Reply, parse
+from torpor.ssh.base import Dropped, HostKeyMismatch, Unreachable
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,18 +37,36 @@ class Stoppable(Protocol):
     def stop(self) -> None: ...
 
 
+class TakenOver(HostFailed):
+    """Another connection follows the job now: it goes on, and its result goes there."""
+
+    retryable = False
+
+
 @runtime_checkable
-class Lasting(Stoppable, Protocol):
-    """A host where a job outlives the connection and the control side. It is found again by `jobs.name_of(job)`."""
+class Lasting(Host, Stoppable, Protocol):
+    """A host where a job outlives the connection and the control side. It is found again by `jobs.name_of(job)`.
+
+    What `run` and `attach` raise of `GOES_ON` says nothing of the job: it goes on. With anything else it has ended: what stops this side
+    (`Interrupted`, an error out of the listener) stops the job too.
+    """
+
+    @property
+    def address(self) -> str:
+        """Which machine this is, in the control side's own words: what it keeps of a job is for this address alone."""
 
     def attach(self, name: str, listen: Listener, ask: Granter | None = None) -> Result | None:
-        """The result of a job that another process began: waited for if it runs. None if the host knows of none by that name.
+        """The result of a job that another process began: waited for if it runs. None if the host knows of none by that name, or of
+        one that had failed before anybody asked.
 
-        Raises what the job failed with.
+        Raises what the job fails with meanwhile.
         """
 
     def forget(self, name: str) -> None:
         """End a job that still runs, and delete what the host keeps of it."""
+
+
+GOES_ON = (Dropped, Unreachable, HostKeyMismatch, TakenOver)  # the connection is lost, and the job is not
 
 
 class InProcess:
@@ -99,7 +118,7 @@ class Subprocess:
                     listen(line.event)
                 elif line.ask is not None:
                     with suppress(BrokenPipeError):  # it ended meanwhile; why comes next
-                        process.stdin.write(_answer(line.ask, ask) + b"\n")
+                        process.stdin.write(answer(line.ask, line.number, ask) + b"\n")
                         process.stdin.flush()
                 elif line.failure is not None:
                     raise from_dict(line.failure)
@@ -122,12 +141,7 @@ class Subprocess:
             line = parse(text)
         except HostFailed:
             line = Line()
-        if line.torpor != __version__:
-            raise HostFailed(
-                f"The host answers as torpor {line.torpor or 'nothing known'}; this is {__version__}.",
-                safe="Nothing was started.",
-                remedy="Install the same version on the host.",
-            )
+        check_version(line)
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
@@ -146,15 +160,27 @@ class Subprocess:
             process.wait()
 
 
-def _answer(wish: Ask, ask: Granter | None) -> bytes:
+def answer(wish: Ask, number: int, ask: Granter | None) -> bytes:
     """The reply to a question, as JSON. What goes wrong here is the job's to judge: its grant may last a while yet."""
     try:
         if ask is None:
             raise HostFailed("This job was given all that it may have.")
-        reply = Reply(grant=ask(wish))
+        reply = Reply(grant=ask(wish), number=number)
+    except Interrupted:
+        raise  # somebody stops this process; the job is stopped then
     except TorporError as error:
-        reply = Reply(failure=error.as_dict())
+        reply = Reply(failure=error.as_dict(), number=number)
     return msgspec.json.encode(reply)
+
+
+def check_version(line: Line) -> None:
+    """Raise `HostFailed` unless a greeting is of this very torpor."""
+    if (line.torpor, line.protocol) != (__version__, PROTOCOL):
+        raise HostFailed(
+            f"The host answers as torpor {line.torpor or 'nothing known'}; this is {__version__}.",
+            safe="Nothing was started.",
+            remedy="Install the same version on the host.",
+        )
 
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")

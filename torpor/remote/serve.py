@@ -1,10 +1,10 @@
 """The host's end: one job as JSON on standard input, one event a line as JSON on standard output, the result last.
 
-    ← {"torpor": "0.1.0", "protocol": 1}
+    ← {"torpor": "0.1.0", "protocol": 3}
     → {"type": "snapshot", …}
     ← {"event": {…}}            any number
-    ← {"ask": {…}}              any number, one at a time: more requests than the grant has
-    → {"grant": {…}}            or {"failure": {…}}
+    ← {"ask": {…}, "number": 1} any number, one at a time: more requests than the grant has
+    → {"grant": {…}, "number": 1}    or {"failure": {…}, "number": 1}
     ← {"result": {…}}           or {"failure": {"error": …, "what": …, "safe": …, "remedy": …}}
 
 The exit code is the error's class. SIGTERM and SIGINT stop the job cleanly. Standard error is for defects only.
@@ -12,6 +12,7 @@ The exit code is the error's class. SIGTERM and SIGINT stop the job cleanly. Sta
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 import threading
@@ -21,13 +22,14 @@ from typing import NoReturn
 import msgspec
 
 from torpor import __version__
-from torpor.errors import Interrupted, TorporError, from_dict
+from torpor.errors import Interrupted, TorporError
 from torpor.jobs import Ask, Grant, decode_job
 from torpor.remote.engine import run
-from torpor.remote.protocol import PROTOCOL, Line, parse_reply
+from torpor.remote.protocol import PROTOCOL, Line, grant_of, parse_reply
 
 _lock = threading.Lock()
 _asking = threading.Lock()
+_numbers = itertools.count(1)
 _encoder = msgspec.json.Encoder()
 
 
@@ -39,13 +41,12 @@ def say(line: Line) -> None:
 
 
 def ask(wish: Ask) -> Grant:
-    """Ask the control side for a grant. One thread at a time: a reply says not what it answers."""
+    """Ask the control side for a grant. One thread at a time."""
     with _asking:
-        say(Line(ask=wish))
+        number = next(_numbers)
+        say(Line(ask=wish, number=number))
         reply = parse_reply(sys.stdin.buffer.readline())
-    if reply.grant is None:
-        raise from_dict(reply.failure or {})
-    return reply.grant
+    return grant_of(reply, number)
 
 
 def _interrupt(signum: int, _: FrameType | None) -> NoReturn:

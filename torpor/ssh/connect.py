@@ -14,6 +14,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.ssh import trust
 from torpor.ssh.base import LoginRefused, Ran, Target, Unreachable
 from torpor.ssh.channel import SshChannel
+from torpor.ssh.defaults import defaults
 from torpor.ssh.link import Link, Refused, dial
 from torpor.ssh.talk import pump
 
@@ -24,7 +25,8 @@ _AGAIN = 3.0  # seconds between two logins
 class SshShell:
     """A `Shell` over SSH, for any number of threads: one connection carries eight commands, and more have another.
 
-    `identity` and `known_hosts` are used where the target names no key of its own. `patience`: seconds for which a first login that is
+    `identity` and `known_hosts` are used where the target names no key of its own. Without an identity, logins are tried with the key
+    `own`, if there is one, then with those of the user's agent and ~/.ssh. `patience`: seconds for which a first login that is
     refused is tried again. `pause` waits that many seconds.
     """
 
@@ -34,6 +36,7 @@ class SshShell:
         *,
         identity: str = "",
         known_hosts: Sequence[Path] = (),
+        own: str = "",
         clock: Clock = SYSTEM,
         pause: Callable[[float], None] = time.sleep,
         patience: float = PATIENCE,
@@ -41,6 +44,7 @@ class SshShell:
         self.target = target
         self.identity = target.identity or identity
         self.known_hosts = list(known_hosts)
+        self.own = own
         self._clock = clock
         self._pause = pause
         self._patience = patience
@@ -129,7 +133,7 @@ class SshShell:
             host, port = address
             pinned = [self.target.host_key] if self.target.host_key else trust.known(self.known_hosts, host, port)
             try:
-                link = dial(host, port, self.target.user, pinned, self.identity)
+                link = dial(host, port, self.target.user, pinned, self.identity, self.own)
             except Unreachable as error:
                 failures.append(error)
                 continue
@@ -142,16 +146,5 @@ class SshShell:
 
 def shell(target: Target, folder: Path, accounts: Access, clock: Clock = SYSTEM, *, patience: float = PATIENCE) -> SshShell:
     """A shell with this home's defaults: `folder` is where it keeps its machines, `accounts` may name files to use instead."""
-    return SshShell(
-        target,
-        identity=accounts.get("TORPOR_SSH_KEY"),
-        known_hosts=known_files(folder, accounts),
-        clock=clock,
-        patience=patience,
-    )
-
-
-def known_files(folder: Path, accounts: Access) -> list[Path]:
-    """The files of known hosts that count: `TORPOR_KNOWN_HOSTS` alone, or this home's own and the user's."""
-    named = accounts.get("TORPOR_KNOWN_HOSTS")
-    return [Path(named).expanduser()] if named else [folder / trust.FILE, Path.home() / ".ssh" / "known_hosts"]
+    chosen = defaults(target, folder, accounts)
+    return SshShell(target, identity=chosen.identity, known_hosts=chosen.known_hosts, own=chosen.own, clock=clock, patience=patience)

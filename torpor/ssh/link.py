@@ -73,18 +73,19 @@ class _Pins:
             raise mismatch(self._whom, seen, self._pinned[0])
 
 
-def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str) -> Link:
-    """Connect and log in. Nothing is sent to a host that shows another key than one of `pinned`.
+def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str, own: str = "") -> Link:
+    """Connect and log in, with the key `identity`; without one, with `own` and what the user's agent and ~/.ssh have. Nothing is sent
+    to a host that shows another key than one of `pinned`.
 
     Raises `Unreachable`, `HostKeyMismatch`, `HostKeyUnknown`, `LoginRefused`.
     """
     fabric, paramiko = _packages()
-    key = load(identity) if identity else None
+    key = load(identity or own) if identity or own else None
     stream = _connect(host, port)
     config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # no files of the user's: they could forward an agent
     pins = _Pins(f"{host}:{port}", pinned)
     how = {
-        "sock": stream, "pkey": key, "allow_agent": key is None, "look_for_keys": key is None, "banner_timeout": _ANSWER,
+        "sock": stream, "pkey": key, "allow_agent": not identity, "look_for_keys": not identity, "banner_timeout": _ANSWER,
         "auth_timeout": _ANSWER, "channel_timeout": _ANSWER, "timeout": _ANSWER,
         "transport_factory": lambda stream, **fields: _transport(stream, pins.kinds, **fields),
     }  # fmt: skip

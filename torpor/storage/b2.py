@@ -152,11 +152,19 @@ class B2Store(Store):
 
     def end_grant(self, grant: Grant) -> None:
         """Deletes the key of a grant to write. Tokens to read cannot be called back; they run out."""
+        self.revoke(self.revocation(grant))
+
+    def revocation(self, grant: Grant) -> str:
+        """The id of the key, which opens nothing without the key itself."""
         template = grant.put_template
-        if template is not None and template.url == f"b2:{self._realm}":
-            key_id = base64.b64decode(template.headers["Authorization"].partition(" ")[2]).decode().partition(":")[0]
-            if key_id != _OVER:
-                self._client.end_key(key_id)
+        if template is None or template.url != f"b2:{self._realm}":
+            return ""
+        key_id = base64.b64decode(template.headers["Authorization"].partition(" ")[2]).decode().partition(":")[0]
+        return "" if key_id == _OVER else key_id
+
+    def revoke(self, revocation: str) -> None:
+        if revocation:
+            self._client.end_key(revocation)
 
     def _token(self, folder: str, life: int) -> str:
         return self._client.download_token(self._prefix + folder, life) if life else _OVER

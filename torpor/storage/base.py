@@ -219,6 +219,14 @@ class Store(ABC):
         """The host is done: take back what can be taken back before the grant ends by itself. Most stores can take back nothing."""
         return
 
+    def revocation(self, grant: Grant) -> str:
+        """What `revoke` needs to take this grant back, even in another process; no secret. Empty if it can't be taken back."""
+        return ""
+
+    def revoke(self, revocation: str) -> None:
+        """`end_grant` for who has no grant, but what `revocation` said of it. What has ended, or is not known, is no error."""
+        return
+
     def clean(self) -> int:
         """Remove what writers that died left behind at least a day ago, never an object; returns how many pieces.
 

@@ -163,7 +163,7 @@ class Transfer:
                 raise
             with self._asking:
                 if self._find(verb, name) == call:  # nobody got a fresh one meanwhile
-                    self._get_more(verb, name)
+                    self._get_more(verb, name, needed=True)
         call = self._find(verb, name)
         return action(self._transport(call), call)
 
@@ -189,7 +189,7 @@ class Transfer:
         try:
             lasts, valid = self._state(verb, name)  # another thread may have asked meanwhile
             if not lasts and not (valid and self._clock.now() < self._quiet):
-                self._get_more(verb, name)
+                self._get_more(verb, name, needed=not valid)
         except TorporError:
             self._quiet = self._clock.now() + QUIET
             if not valid:
@@ -203,13 +203,13 @@ class Transfer:
             now = self._clock.now()
             return self._held.lasts(verb, name, now), self._held.is_valid(verb, name, now)
 
-    def _get_more(self, verb: Verb, name: str) -> None:
+    def _get_more(self, verb: Verb, name: str, *, needed: bool) -> None:
         from torpor.jobs import Ask
 
         if self._ask is None:
             raise RuntimeError("nobody to ask")
         names = self.more(verb, name)
-        self.renew(self._ask(Ask(put=names) if verb == "put" else Ask(get=names)))
+        self.renew(self._ask(Ask(put=names, needed=needed) if verb == "put" else Ask(get=names, needed=needed)))
 
     def _transport(self, call: Call) -> Transport:
         scheme = _scheme(call)

@@ -65,5 +65,11 @@ class Wrapper(Store):
     def end_grant(self, grant: Grant) -> None:
         self.run("end_grant", "", lambda: self.inner.end_grant(grant))
 
+    def revocation(self, grant: Grant) -> str:
+        return self.inner.revocation(grant)
+
+    def revoke(self, revocation: str) -> None:
+        self.run("revoke", "", lambda: self.inner.revoke(revocation))
+
     def clean(self) -> int:
         return self.run("clean", "", self.inner.clean)
