@@ -114,11 +114,11 @@ class Service:
                 return no(400, "invalid_args", f"error 400/3502: {bad}", ask_id=ask)
             if not offer["rentable"]:
                 return no(410, "no_such_ask", f"error 410/3907: no_such_ask Instance type {ask} is no longer available.", ask_id=ask)
-            price: Any = body.get("price")
-            if price is not None and not 0.001 <= float(price) <= 32:
+            price = None if body.get("price") is None else float(str(body["price"]))
+            if price is not None and not 0.001 <= price <= 32:
                 return no(400, "invalid_price", "price must be between 0.001 and 32", ask_id=ask)
             made = self._make(offer, body)
-            if price is not None and float(price) < offer["min_bid"]:
+            if price is not None and price < offer["min_bid"]:
                 made.contract = made.intended = "stopped"
                 return no(400, "insufficient_bid", f"the bid is below {offer['min_bid']}", ask_id=ask, new_contract=made.id)
             self.take(ask)
