@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from torpor.access import Access
-from torpor.errors import HostFailed, MachineError
+from torpor.errors import HostFailed, MachineError, TorporError
 from torpor.ssh.base import HostKeyMismatch, LoginRefused, Target, Unreachable
 from torpor.ssh.defaults import defaults
 from torpor.ssh.openssh import OpenSsh
@@ -211,5 +211,5 @@ def _keep(tunnel: Tunnel, over: threading.Event) -> None:
         if tunnel.wait(1.0) and not over.is_set():
             try:
                 tunnel.open()
-            except (MachineError, HostFailed, subprocess.TimeoutExpired):
+            except (TorporError, OSError, subprocess.TimeoutExpired):  # requests fail meanwhile, and say so when their patience is over
                 over.wait(_AGAIN)
