@@ -73,7 +73,7 @@ def test_no_room_for_a_start(field: Field, code: str) -> None:
     field.rent()
     field.gce.service.preempt(ZONE, field.name)
     field.gce.faults.add("start", Fails(code))
-    with pytest.raises(OfferGone, match="disk is kept.*wake") as caught:
+    with pytest.raises(OfferGone, match=r"disk is kept.*wake") as caught:
         field.machine().create()
     assert "Nothing was made" not in str(caught.value)
     assert field.machine().status().state == "interrupted"
