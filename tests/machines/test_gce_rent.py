@@ -51,7 +51,7 @@ def test_what_is_asked_for(field: Field) -> None:
                     "diskSizeGb": "100",
                     "diskType": f"zones/{ZONE}/diskTypes/pd-balanced",
                     "sourceImage": "projects/debian-cloud/global/images/family/debian-13",
-                    "labels": labels,
+                    "labels": {"torpor": field.lease.id},
                 },
             }
         ],
@@ -216,9 +216,17 @@ def test_all_zones_and_pages(field: Field) -> None:
     made = {field.rent(zone=zone, lease=leases.new(0, 1)).address for zone in (ZONE, "us-central1-b", "europe-west4-a", ZONE)}
     assert {found.address for found in field.provider.rented()} == made
     assert len(made) == 4
-    field.gce.service.unreachable = {"us-east1-b"}
+
+
+@pytest.mark.parametrize("told", ["unreachable", "unlisted"])
+def test_a_zone_that_can_not_be_asked(field: Field, told: str) -> None:
+    """Machines in it may cost, so nobody says that there are none."""
+    field.rent()
+    setattr(field.gce.service, told, {"us-east1-b"})
     with pytest.raises(GceUnavailable, match="us-east1-b"):
         field.provider.rented()
+    setattr(field.gce.service, told, set())
+    assert len(field.provider.rented()) == 1
 
 
 @pytest.mark.parametrize("project", ["", "x", "My Project", "a/b"])

@@ -20,7 +20,7 @@ _TITLE = "Google Compute Engine"
 _ROLE = "Give the service account the role Compute Instance Admin (v1), and turn the Compute Engine API on (docs/machines.md)."
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{1,60}")
 _BUSY = ("rateLimitExceeded", "userRateLimitExceeded", "concurrentOperationQuotaExceeded")
-_RESOURCE = re.compile(r"'projects/[^']*/instances/[^'/]*'")
+_RESOURCE = re.compile(r"'projects/[^']*/instances/[^'/]+(?:/[^']*)?'")
 
 
 class GceUnavailable(MachineError):
