@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulators.gce.field import ZONE, Field
 from tests.emulators.gce.hosts import Folders
-from tests.emulators.gce.server import BROKEN, CUT, LOST, Fault, Gce
+from tests.emulators.gce.server import BROKEN, CUT, GARBLED, LOST, Fault, Gce
 from tests.emulators.gce.service import STUCK
 from tests.emulators.gce.shapes import Fails, Refusal
 from torpor.clock import FakeClock
@@ -89,7 +89,9 @@ def test_what_else_can_be_asked_for(field: Field) -> None:
     assert "guestAccelerators" not in field.gce.seen("insert")[1].body
 
 
-@pytest.mark.parametrize("trouble", [[LOST], [BROKEN], [CUT, LOST], [LOST, CUT, CUT, CUT], [Refusal(429, "rateLimitExceeded", "Slow")]])
+@pytest.mark.parametrize(
+    "trouble", [[LOST], [BROKEN], [CUT, LOST], [GARBLED], [LOST, CUT, CUT, CUT], [Refusal(429, "rateLimitExceeded", "Slow")]]
+)
 def test_an_answer_that_is_lost(field: Field, trouble: list[Fault]) -> None:
     """Asked again by the same number, Google makes no second; and if it stays silent, the name tells."""
     field.gce.faults.add("insert", *trouble)
