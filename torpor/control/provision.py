@@ -12,7 +12,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.control import leases, places
 from torpor.control.home import Home
 from torpor.control.leases import Book
-from torpor.errors import MachineError, MissingDependency, TorporError
+from torpor.errors import MachineError, MissingDependency, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
@@ -64,8 +64,10 @@ def market(settings: Settings, wish: Wish, kinds: Sequence[str] = (), clock: Clo
     for kind in kinds or providers():
         try:
             offers += open_provider(kind, places.ground(settings, clock)).offers(wish)
-        except (MachineError, MissingDependency) as error:
-            silent[kind] = str(error)
+        except (MachineError, MissingDependency, UsageError) as error:
+            if kinds and isinstance(error, UsageError):
+                raise
+            silent[kind] = error.what
     if not offers and silent:
         raise MachineError(
             f"No offer could be asked for: {'; '.join(f'{kind}: {why}' for kind, why in silent.items())}",
