@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import shlex
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,10 +28,11 @@ from torpor.remote.jobsocket import STOP
 from torpor.remote.talk import End, Talk
 from torpor.ssh.base import Channel, Dropped, Shell
 
+if TYPE_CHECKING:
+    from torpor.remote.gateway_store import Tunnel
+
 MODULE = "flows.host_worker"
 LEAVING = 90.0  # seconds for the worker to leave after the job's last line
-
-Tunnel = Callable[[int], AbstractContextManager[int]]  # a port of this computer → the host's port that leads there
 
 logger = logging.getLogger("prefect.torpor.pool")
 
@@ -73,7 +75,7 @@ class GpuPool:
         end: End | None = None
         try:
             with Proxy(api, scope, password=password, refused=_refused) as proxy, self._tunnel(proxy.port) as port:
-                errand = Errand(f"http://127.0.0.1:{port}/api", proxy.password, scope.pool, scope.queue, scope.worker, name)
+                errand = Errand(f"http://127.0.0.1:{port()}/api", proxy.password, scope.pool, scope.queue, scope.worker, name)
                 end = self._talk(errand, job, scope, listen, ask)
         finally:
             done = end is not None and end.result is not None

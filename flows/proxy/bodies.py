@@ -71,7 +71,7 @@ class Heartbeat(Body, frozen=True):
     """`POST /work_pools/{pool}/workers/heartbeat`."""
 
     name: Name
-    heartbeat_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
+    heartbeat_interval_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
 
 
 class Log(Body, frozen=True):

@@ -6,8 +6,10 @@ connection that broke and after 5xx; making an instance never is.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -80,12 +82,6 @@ class Client:
             raise VastDenied("VAST_URL is no https URL: the account's key would be read on the way.", remedy="Say https://…")
         if not self._key:
             raise VastDenied("There is no account at vast.ai: VAST_API_KEY is not set.", remedy="Set it (docs/machines.md).")
-
-    def close(self) -> None:
-        with self._lock:
-            if self._http is not None:
-                self._http.close()
-            self._http = None
 
     # offers and instances
 
@@ -237,7 +233,10 @@ class Client:
         with self._lock:
             if self._http is None:
                 headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": f"torpor/{__version__}"}
-                self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, follow_redirects=False)
+                # A connection for each call: seconds lie between calls, and one that was closed meanwhile would leave a create in doubt.
+                none = httpx.Limits(max_keepalive_connections=0)
+                trust = _trust(tls=self.url.startswith("https:"))
+                self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, limits=none, verify=trust)
             return self._http
 
     def _judge(self, answer: httpx.Response) -> Json:
@@ -285,6 +284,12 @@ class Client:
         if self._key:
             text = text.replace(self._key.reveal(), "…")
         return "".join(sign if sign.isprintable() else " " for sign in text[:_LONGEST]).strip().rstrip(".")
+
+
+@functools.cache
+def _trust(*, tls: bool) -> ssl.SSLContext:
+    """Whom connections trust. One for the process: reading the authorities takes longer than a request."""
+    return httpx.create_ssl_context() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _factor(text: str) -> float:
