@@ -142,15 +142,25 @@ class Gateway:
                 threading.Event().wait(0.1)  # no descriptor left, for instance
                 continue
             with self._lock:
-                if self._closed or len(self._threads) >= self._most:
+                closed = self._closed
+                if closed or len(self._threads) >= self._most or not self._begin(sock):
                     sock.close()
-                    if self._closed:
-                        return
-                    continue
-                connection = Connection(sock, self._stall)
-                thread = threading.Thread(target=self._serve, args=(connection,), name="gateway", daemon=True)
-                self._threads[connection] = thread
-                thread.start()
+            if closed:
+                return
+
+    def _begin(self, sock: socket.socket) -> bool:
+        """Serve a connection on a thread of its own; whether there could be one."""
+        try:
+            connection = Connection(sock, self._stall)
+            thread = threading.Thread(target=self._serve, args=(connection,), name="gateway", daemon=True)
+            self._threads[connection] = thread
+            thread.start()
+        except OSError:  # it is gone again
+            return False
+        except RuntimeError:  # no more threads
+            del self._threads[connection]
+            return False
+        return True
 
     def _serve(self, connection: Connection) -> None:
         try:
