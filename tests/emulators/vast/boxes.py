@@ -24,8 +24,8 @@ class SshBox:
         return self.host.port
 
     def boot(self, onstart: str, keys: list[str]) -> None:
-        self.host.power_on()
         self.on = True
+        self.host.power_on()
         (self.folder / "sshd.pid").write_text(str(self._listener()))
         self.onstart(onstart)
         self.authorize(keys)
@@ -47,7 +47,7 @@ class SshBox:
         environment = {"PATH": PATH, "HOME": str(self.host.home), "LC_ALL": "C"}
         subprocess.run(["/bin/sh", "-c", here], check=True, env=environment, cwd=self.host.home, timeout=30)
         if "kill -HUP" in script:
-            self.host._wait(lambda: any(b"Server listening" in line for line in self.host.log[seen:]), 20)
+            self.host.wait_for(lambda: any(b"Server listening" in line for line in self.host.log[seen:]), 20)
 
     def authorize(self, keys: list[str]) -> None:
         own = self.host.home / ".ssh/authorized_keys"
