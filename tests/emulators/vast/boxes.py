@@ -24,8 +24,8 @@ class SshBox:
         return self.host.port
 
     def boot(self, onstart: str, keys: list[str]) -> None:
-        self.host.power_on()
         self.on = True
+        self.host.power_on()
         (self.folder / "sshd.pid").write_text(str(self._listener()))
         self.onstart(onstart)
         self.authorize(keys)

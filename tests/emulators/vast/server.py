@@ -81,6 +81,7 @@ class Vast:
         self.faults = Faults()
         self.limits = False
         self.requests: list[Seen] = []
+        self.defects: list[Exception] = []  # of the emulator: told at its end
         self._last: dict[str, float] = {}
 
     @property
@@ -120,6 +121,8 @@ class Vast:
         self._server.close_all()
         self._server.server_close()
         self.service.close()
+        if self.defects:
+            raise self.defects[0]
 
 
 Call = Callable[[Service, list[int], Any, dict[str, str]], Answer]
@@ -205,11 +208,16 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == CUT:
             self._reset()
             return
-        answer = vast.too_soon(kind) or (
-            no(404, "not_found", f"no such call: {self.command} {path}")
-            if found is None
-            else found[1](vast.service, numbers, body, dict(parse_qsl(url.query)))
-        )
+        answer = vast.too_soon(kind)
+        if answer is None and found is None:
+            answer = no(404, "not_found", f"no such call: {self.command} {path}")
+        elif answer is None and found is not None:
+            try:
+                answer = found[1](vast.service, numbers, body, dict(parse_qsl(url.query)))
+            except Exception as error:
+                vast.defects.append(error)
+                answer = no(500, "internal", repr(error))
+        assert answer is not None
         if fault == LOST:
             self._reset()
         else:

@@ -128,7 +128,7 @@ class Service:
         number = self._next()
         made = Instance(number, offer, body, self._box(self.folder / str(number)), self.now, self.boot, self.next_trouble)
         made.started, made.label, made.token = self.now, body.get("label") or "", secrets.token_hex(32)
-        made.price = None if body.get("price") is None else float(body["price"])
+        made.price = None if body.get("price") is None else float(str(body["price"]))
         if made.trouble == "scheduling":
             made.contract = "stopped"
         self.next_trouble = ""
@@ -193,10 +193,11 @@ class Service:
             found = self.instances.get(instance)
             if found is None:
                 return self._none(instance)
-            price = body.get("price", found.offer["min_bid"])
-            if not 0.001 <= float(price) <= 32:
+            given = body.get("price")
+            price = float(found.offer["min_bid"]) if given is None else float(str(given))
+            if not 0.001 <= price <= 32:
                 return no(400, "invalid_price", "price must be between 0.001 and 32")
-            found.price = float(price)
+            found.price = price
             return 200, {"success": True}
 
     def destroy(self, instance: int) -> Answer:
