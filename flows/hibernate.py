@@ -11,7 +11,7 @@ from prefect import flow
 
 from flows import steps
 from flows.hooks import say_what_runs
-from tasks import artifacts, stages
+from tasks import artifacts, hooks, stages
 from tasks import machine as machines
 from tasks import snapshot as snapshots
 from tasks import verify as verifying
@@ -22,10 +22,11 @@ from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import open_repository
 from torpor.control.snapshots import Options, Taken
 from torpor.errors import DestroyRefused, SourceChanged
-from torpor.jobs import Scope
+from torpor.jobs import PATIENCE, Scope
 from torpor.settings import load
 
 MIB = 1024 * 1024
+UNENDED = "The proof stands: end it at whoever rents it out, or run this again with wipe, which deletes its workspace."
 
 
 @flow(
@@ -51,11 +52,17 @@ async def hibernate(
     ignore_changes: Sequence[str] = (),
     memory_mib: int = 512,
     rounds: int = 3,
+    before: str = "",
+    before_seconds: int = 600,
+    wipe: bool = False,
+    rate: int = 0,
+    patience: float = PATIENCE,
+    tune_network: bool = False,
 ) -> dict[str, Any]:
     """Put a machine to sleep: save its workspace in object storage, prove that it can be restored, and destroy the machine.
 
     Args:
-        machine: Address of the machine, such as local:NAME.
+        machine: Address of the machine, such as local:NAME, vast:ID or ssh://user@host:port/path.
         storage: URL of the repository; without it TORPOR_STORAGE of the process that runs the flow.
         destroy_after: Destroy the machine once the proof is there. Off: only save and verify; the machine stays.
         verify: How much is read back from storage. full: every byte. sample: some packs, the newest among them.
@@ -68,18 +75,34 @@ async def hibernate(
         ignore_changes: Changes after the snapshot that do not count: patterns such as *.log.
         memory_mib: Memory that the engine on the machine may use, in MiB.
         rounds: How many snapshots to take, each of what changed during the one before, until nothing changes.
+        before: A command that the machine runs before anything is saved, such as one that flushes a training job. If it fails, nothing
+            is done.
+        before_seconds: How long that command may take.
+        wipe: Of a machine that torpor can't end, such as an SSH host, delete the workspace once the proof is there. Without it such a
+            machine keeps everything, and the run says that it has to be ended by hand.
+        rate: Bytes a second that the machine may send at most; 0: no limit.
+        patience: Seconds for which a store that does not answer is tried again.
+        tune_network: Set the machine's kernel for long and fast links, as far as it lets itself be.
     """
     began = time.monotonic()
     settings = load(storage=storage)
     place = await asyncio.to_thread(places.of_machine, settings, machine)
     repository = await asyncio.to_thread(open_repository, settings, create=True)
+    ends = destroy_after and (wipe or place.traits is None or place.traits.ends == "machine")
     if destroy_after:
         destroy.require_recovery(repository)  # before the hours of work that would end there
     scope = place.scope(excludes, default_excludes=default_excludes)
     compare = destroy_after or verify == "sample"  # what is not read back from storage was at least decoded and compared once
-    options = Options(name=name, machine=machine, labels=labels or {}, codec=codec, compare=compare, memory=memory_mib * MIB)
+    options = Options(
+        name=name, machine=machine, labels=labels or {}, codec=codec, compare=compare, memory=memory_mib * MIB, rate=rate,
+        patience=patience, tune=tune_network,
+    )  # fmt: skip
     accepted = Acceptance(accept=list(accept), ignore_changes=list(ignore_changes))
     async with steps.session_on(repository, place) as session:
+        if place.far is not None:
+            await steps.done(machines.bootstrap.submit(session))
+        if before:
+            await steps.done(hooks.before.submit(session, before, before_seconds))
         if destroy_after:
             taken, found = await _settle(session, scope, options, accepted, verify, rounds)
         else:
@@ -88,9 +111,15 @@ async def hibernate(
         if found.receipt is None:
             raise DestroyRefused(f"Snapshot {found.snapshot} was verified and has no receipt.", safe=LEFT_RUNNING)
         await artifacts.receipt(found.receipt, found.receipt_name)
-        if destroy_after:
-            await steps.done(machines.destroy.submit(session, found.receipt))
-        result = report(machine, taken, found, destroy_after, time.monotonic() - began) | {"stages": steps.stage_figures(session)}
+        price = None
+        if ends:
+            price = (await steps.done(machines.destroy.submit(session, found.receipt))).price
+        elif destroy_after:
+            session.warn(f"{machine} was not ended: torpor has no way to, and it may go on costing. {UNENDED}")
+        result = report(machine, taken, found, ends, time.monotonic() - began) | {
+            "stages": steps.stage_figures(session),
+            "price_after": price,
+        }
         await artifacts.table("hibernate", artifacts.hibernated(result), f"{machine} in snapshot {found.snapshot}")
     return result
 

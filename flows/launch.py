@@ -1,6 +1,6 @@
 """Run a flow for another program: parameters on standard input, its events and its outcome on standard output.
 
-    python -m flows.launch hibernate|wake --json-parameters -
+    python -m flows.launch hibernate|wake|replicate|sweep --json-parameters -
 
     → {"machine": "local:box", "destroy_after": true}      one JSON object: the flow's parameters
     ← {"event": {…}}                                        any number: torpor.events.Event
@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from types import FrameType
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from flows import server
 from torpor.errors import Interrupted, TorporError, UsageError
 from torpor.settings import load
 
-FLOWS = ("hibernate", "wake")
+FLOWS = ("hibernate", "wake", "replicate", "sweep")
 
 _lock = threading.Lock()
 
@@ -112,11 +113,9 @@ def run(flow_name: str, given: dict[str, Any]) -> dict[str, Any]:
         os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
         from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 
-        from flows.hibernate import hibernate
-        from flows.wake import wake
         from tasks.watch import StageState, watching
 
-        flow: Callable[..., Coroutine[Any, Any, dict[str, Any]]] = hibernate if flow_name == "hibernate" else wake
+        flow: Callable[..., Coroutine[Any, Any, dict[str, Any]]] = getattr(import_module(f"flows.{flow_name}"), flow_name)
         with watching(lambda what: say("stage" if isinstance(what, StageState) else "event", what)):
             try:
                 return stops.run(lambda: flow(**given))

@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.session import Session
+from tasks.stages import Staged
 from torpor.control.places import Place
 from torpor.control.repository import Repository
 
@@ -31,7 +32,7 @@ async def done(future: PrefectFuture[T]) -> T:
     return result
 
 
-async def job(session: Session, work: PrefectFuture[T], stages: Sequence[PrefectFuture[Any]]) -> T:
+async def job(session: Staged, work: PrefectFuture[T], stages: Sequence[PrefectFuture[Any]]) -> T:
     """Wait for a job, then for the tasks of its stages: they end with it, whatever its end."""
     try:
         result = await done(work)
@@ -44,7 +45,7 @@ async def job(session: Session, work: PrefectFuture[T], stages: Sequence[Prefect
     return result
 
 
-def follow(session: Session, stages: Sequence[Task[[Session], Any]]) -> list[PrefectFuture[Any]]:
+def follow(session: Staged, stages: Sequence[Task[[Staged], Any]]) -> list[PrefectFuture[Any]]:
     """Submit the tasks of a job's stages, on a board of their own."""
     session.begin()
     return [stage.submit(session) for stage in stages]
@@ -56,10 +57,10 @@ def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
 
 
 @asynccontextmanager
-async def session_on(repository: Repository, place: Place | None = None) -> AsyncIterator[Session]:
-    """A session that is stopped when the flow ends in any way: no engine outlives its run."""
+async def session_on(repository: Repository, place: Place | None = None, name: str = "") -> AsyncIterator[Session]:
+    """A session that is stopped when the flow ends in any way: no engine outlives its run. `name` tells it from others of the run."""
     logger = get_run_logger()
-    session = Session(repository, lambda level, text: logger.log(logging.getLevelNamesMapping()[level.upper()], text), place)
+    session = Session(repository, lambda level, text: logger.log(logging.getLevelNamesMapping()[level.upper()], text), place, name)
     try:
         yield session
     except BaseException as error:

@@ -1,22 +1,20 @@
-"""Wake: provision → download → decompress → extract, on another machine."""
+"""Wake: provision → bootstrap → download → decompress → extract, on another machine."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 
-from flows import steps
+from flows import steps, waking
 from flows.hooks import say_what_runs
-from tasks import artifacts, stages
-from tasks import machine as machines
-from tasks import restore as restores
+from tasks import artifacts
 from torpor.control import fallback
+from torpor.control.provision import BOOT, LEASE, Limits
 from torpor.control.restores import Options
-from torpor.errors import TorporError
-from torpor.jobs import RestoreResult
+from torpor.jobs import PATIENCE
+from torpor.plan.offers import GB, Wish
 from torpor.settings import load
 
 MIB = 1024 * 1024
@@ -34,56 +32,74 @@ MIB = 1024 * 1024
 async def wake(
     snapshot: str = "latest",
     on: str | None = None,
+    gpu: str = "",
+    gpus: int = 1,
+    region: str = "",
+    max_price: float = 0.0,
+    provider: Literal["", "vast", "gce"] = "",
+    interruptible: bool = False,
+    disk_gb: int = 0,
+    min_down_mbps: int = 0,
+    spend: float = 0.0,
+    boot_seconds: int = int(BOOT),
+    lease_seconds: int = int(LEASE),
+    after: str = "",
+    after_seconds: int = 600,
     storage: str | None = None,
     mode: Literal["new", "merge", "replace"] = "new",
     owners: Literal["numbers", "names", "none"] = "numbers",
     setuid: bool = False,
     memory_mib: int = 512,
+    rate: int = 0,
+    patience: float = PATIENCE,
+    tune_network: bool = False,
 ) -> dict[str, Any]:
     """Wake a snapshot on a machine: make the machine, and bring the workspace back. It is usable before it is complete.
 
     Args:
         snapshot: Id of the snapshot, the beginning of one, or "latest".
-        on: Address of the machine, such as local:NAME, made if it is not there; without it a new local machine.
+        on: Address of a machine, such as local:NAME or ssh://user@host:port/path. Without it, one is rented if a GPU, a region, a price
+            or a provider is given, else a new local machine is made.
+        gpu: Which GPU to rent, such as "RTX 4090"; empty: any.
+        gpus: How many GPUs; 0 rents a machine without one.
+        region: A country such as US, or eu, na, asia; empty: anywhere.
+        max_price: Dollars an hour that the machine may cost at most; 0: no limit.
+        provider: Whom to rent from; empty: whoever there is an account for.
+        interruptible: Rent one that can be taken away at any time, which is cheaper.
+        disk_gb: Size of its disk; 0: what the snapshot needs, and a fifth more.
+        min_down_mbps: Megabits a second that it must be able to download at least.
+        spend: Dollars that it may cost before it is handed over; then it is destroyed. 0: no limit.
+        boot_seconds: How long a machine may take to boot before the next offer is taken.
+        lease_seconds: How long all may take before it is destroyed again.
+        after: A command that the machine runs once everything is there, such as one that starts a server.
+        after_seconds: How long that command may take.
         storage: URL of the repository; without it TORPOR_STORAGE of the process that runs the flow.
         mode: new: the workspace must be empty. merge: files that differ are written, others stay. replace: others are removed.
         owners: Who owns the files: the same numbers, the same names, or whoever restores them.
         setuid: Give setuid and setgid bits back.
         memory_mib: Memory that the engine on the machine may use, in MiB.
+        rate: Bytes a second that it may receive at most; 0: no limit.
+        patience: Seconds for which a store that does not answer is tried again.
+        tune_network: Set the machine's kernel for long and fast links, as far as it lets itself be.
     """
-    began = time.monotonic()
-    repository, wanted = await asyncio.to_thread(fallback.find, load(storage=storage), snapshot, get_run_logger().warning)
-    options = Options(mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB)
+    settings = load(storage=storage)
+    repository, wanted = await asyncio.to_thread(fallback.find, settings, snapshot, get_run_logger().warning)
+    options = Options(
+        mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB, rate=rate, patience=patience, tune=tune_network
+    )  # fmt: skip
+    wish = None
+    if not on and (gpu or region or max_price or provider or gpus == 0):
+        size = await asyncio.to_thread(waking.sizes, repository, wanted)
+        wish = Wish(
+            gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
+            disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
+        )  # fmt: skip
+    limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
+    asked = waking.Asked(
+        on=on or "", wish=wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after,
+        after_seconds=after_seconds,
+    )  # fmt: skip
     async with steps.session_on(repository) as session:
-        address = on or machines.fresh_address(repository.home.machines)
-        machine = await steps.done(machines.provision.submit(session, address))
-        provisioned = time.monotonic() - began
-        watching = steps.follow(session, stages.OF_RESTORE)
-        try:
-            done = await steps.job(session, restores.restore.submit(session, wanted, options), watching)
-        except TorporError:
-            session.note(f"{machine} keeps what was written so far; to go on there: wake {wanted} on {machine}.")
-            raise
-        result = report(machine, done, provisioned, time.monotonic() - began) | {"stages": steps.stage_figures(session)}
-        await artifacts.table("wake", artifacts.woken(result), f"{wanted} on {machine}")
+        result = await waking.wake_one(session, wanted, asked)
+        await artifacts.table("wake", artifacts.woken(result), f"{wanted} on {result['machine']}")
     return result
-
-
-def report(machine: str, done: RestoreResult, provisioned: float, seconds: float) -> dict[str, Any]:
-    """What the run returns. Times in seconds since the flow began; `restore_seconds` of the restore alone."""
-    return {
-        "machine": machine,
-        "snapshot": done.snapshot,
-        "files": done.files,
-        "raw_bytes": done.raw_bytes,
-        "fetched_bytes": done.fetched_bytes,
-        "written_files": done.written_files,
-        "written_bytes": done.written_bytes,
-        "kept_files": done.kept_files,
-        "removed": done.removed,
-        "requests": done.requests,
-        "notes": list(done.notes),
-        "usable_seconds": round(provisioned + done.usable_seconds, 3),
-        "restore_seconds": done.seconds,
-        "seconds": round(seconds, 3),
-    }

@@ -57,6 +57,19 @@ def woken(result: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def replicated(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row a machine: how long until it was usable and whole, or why it is not."""
+    rows = []
+    for one in result["machines"]:
+        if one["ok"]:
+            rows.append(
+                _row(one["machine"], f"usable {one['usable_seconds']:.1f} s, whole {one['seconds']:.1f} s", size(one["fetched_bytes"]))
+            )
+        else:
+            rows.append(_row(one["machine"], "failed", one["failure"]["what"]))
+    return rows
+
+
 def _row(what: str, figure: str, more: str) -> dict[str, str]:
     return {"what": what, "figure": figure, "more": more}
 

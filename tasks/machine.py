@@ -7,14 +7,17 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.policy import POLICY
+from tasks.policy import ONCE, POLICY
 from tasks.session import Session
 from tasks.stages import completed
 from torpor.control import destroy as control
 from torpor.control import places
+from torpor.control import provision as provisioning
+from torpor.control.provision import Limits, Provisioned
 from torpor.format.manifest import Receipt
 from torpor.machines.base import Status
 from torpor.machines.table import open_machine
+from torpor.plan.offers import Wish
 
 
 def fresh_address(machines: Path) -> str:
@@ -38,6 +41,43 @@ def provision(session: Session, address: str) -> str:
         status = open_machine(address, places.ground(settings)).create()
         session.enter(places.of_machine(settings, address))
     return completed("provision", f"{status.address} is {status.state}", status.address)
+
+
+@task(name="rent", task_run_name="rent", **ONCE)
+def rent(session: Session, wish: Wish, kinds: tuple[str, ...], limits: Limits) -> Provisioned:
+    """Rent the best offer that boots; the run works on that machine from now on. Never tried again blindly: it costs money."""
+    with session.step("rent"):
+        settings = session.repository.settings
+        market = provisioning.market(settings, wish, kinds)
+        made = provisioning.provision(settings, wish, market, limits, session.hear_here)
+        try:
+            session.enter(places.of_machine(settings, made.machine.address))
+        except BaseException:
+            session.note(give_up(session, made, "it could not be entered"))
+            raise
+    text = f"{made.machine.address}, {made.offer.gpu or 'CPU'}, ${made.offer.price:.3f}/h, after {made.seconds:.0f} s"
+    return completed("rent", text, made)
+
+
+@task(name="bootstrap", task_run_name="bootstrap", **POLICY)
+def bootstrap(session: Session) -> float:
+    """Put torpor on the machine, if it is not there yet; seconds that it took."""
+    with session.step("bootstrap"):
+        ready = session.place.prepare(session.hear_here)
+    return completed("bootstrap", ready.text, ready.seconds)
+
+
+@task(name="hand over", task_run_name="hand over", **POLICY)
+def hand_over(session: Session, made: Provisioned) -> str:
+    """Give the machine to whoever asked for it: from now on nothing but a proof ends it."""
+    with session.step("hand over"):
+        provisioning.keep(session.repository.settings, made)
+    return completed("hand over", f"{made.machine.address} is yours", made.machine.address)
+
+
+def give_up(session: Session, made: Provisioned, why: str) -> str:
+    """End a machine that was rented and is not to be kept; in words, what became of it."""
+    return provisioning.fail(session.repository.settings, made, why)
 
 
 @task(name="destroy", task_run_name="destroy", **POLICY)

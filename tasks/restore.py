@@ -15,5 +15,5 @@ from torpor.jobs import RestoreResult
 def restore(session: Session, snapshot: str, options: Options) -> RestoreResult:
     """Run the job on the machine that was provisioned. Its stages have tasks of their own."""
     place = session.place
-    with session.step():
-        return restores.restore(session.repository, session.host, snapshot, place.roots[0], place.state, options, session.hear)
+    with session.step(), session.reached() as repository:
+        return restores.restore(repository, session.host, snapshot, place.roots[0], place.state, options, session.hear)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+import msgspec
 
 from tasks import watch
 from tasks.board import Figures, StageBoard
@@ -25,9 +27,10 @@ _live: weakref.WeakSet[Session] = weakref.WeakSet()
 class Session:
     """Not a dataclass: Prefect looks for futures in those, and this holds keys."""
 
-    def __init__(self, repository: Repository, log: Log, place: Place | None = None) -> None:
+    def __init__(self, repository: Repository, log: Log, place: Place | None = None, name: str = "") -> None:
         self.repository = repository
-        self._log = log
+        self.name = name
+        self._log = log if not name else lambda level, text: log(level, f"{name}: {text}")
         self._place = place
         self.board = StageBoard()
         self.seen: dict[str, Figures] = {}
@@ -52,6 +55,10 @@ class Session:
     def host(self) -> Host:
         return self.place.host
 
+    def reached(self) -> AbstractContextManager[Repository]:
+        """The repository, its store such as the machine can reach it."""
+        return self.place.reached(self.repository)
+
     @property
     def machine(self) -> Machine:
         if self.place.machine is None:
@@ -73,11 +80,19 @@ class Session:
     def hear(self, event: Event) -> None:
         """The listener of jobs that run in the host's own process: that one is ended by a signal, and once."""
         self.board.listen(event)
-        watch.tell(event)
+        watch.tell(self._named(event))
         if event.kind == "note":
             self._log(event.level, event.text)
         if self._stopped.is_set():
             self._end_engine()
+
+    def _named(self, event: Event) -> Event:
+        """For those who watch several machines at once."""
+        if not self.name:
+            return event
+        if event.kind == "note":
+            return msgspec.structs.replace(event, text=f"{self.name}: {event.text}")
+        return msgspec.structs.replace(event, stage=f"{self.name} {event.stage}") if event.stage else event
 
     def hear_here(self, event: Event) -> None:
         """The listener of work in this process: it is stopped by an error out of its listener."""
@@ -87,6 +102,9 @@ class Session:
     def note(self, text: str) -> None:
         """Say something to whoever reads the run's log or watches."""
         self.hear(Event(kind="note", at=0.0, text=text))
+
+    def warn(self, text: str) -> None:
+        self.hear(Event(kind="note", at=0.0, level="warning", text=text))
 
     def check(self) -> None:
         """Raise `Interrupted` if the run was stopped."""

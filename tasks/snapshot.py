@@ -16,8 +16,8 @@ from torpor.jobs import CheckResult, Scope
 @task(name="snapshot", task_run_name="snapshot", **POLICY)
 def snapshot(session: Session, scope: Scope, options: Options) -> Taken:
     """Run the job on the host and commit what it stored. Its stages have tasks of their own."""
-    with session.step():
-        return snapshots.take(session.repository, session.host, scope, session.place.state, options, session.hear)
+    with session.step(), session.reached() as repository:
+        return snapshots.take(repository, session.host, scope, session.place.state, options, session.hear)
 
 
 @task(name="check", task_run_name="check", **POLICY)

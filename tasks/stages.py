@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar, cast
 
 from prefect import Task, task
 from prefect.states import Completed
@@ -11,11 +12,22 @@ from tasks import watch
 from tasks.artifacts import Progress
 from tasks.board import Figures, StageBoard
 from tasks.policy import ONCE
-from tasks.session import Session
 
 T = TypeVar("T")
 
 EVERY = 1.0  # seconds between two updates of a progress artifact
+
+
+class Staged(Protocol):
+    """What the tasks of a job's stages need of a run: tasks.session's on the control side, tasks.parts' on a host."""
+
+    board: StageBoard
+
+    def begin(self) -> StageBoard:
+        """A board for the next job."""
+
+    def step(self, name: str = "") -> AbstractContextManager[None]:
+        """One task's work."""
 
 
 def follow(board: StageBoard, stage: str, label: str) -> Figures:
@@ -35,11 +47,11 @@ def completed(name: str, message: str, data: T) -> T:
     return cast(T, state)
 
 
-def _stage(name: str, of_job: str) -> Task[[Session], Figures]:
+def _stage(name: str, of_job: str) -> Task[[Staged], Figures]:
     """A task called `name` for the job's stage `of_job`."""
 
     @task(name=name, task_run_name=name, description=f"Waits for stage {of_job} of the running job.", **ONCE)
-    def wait(session: Session) -> Figures:
+    def wait(session: Staged) -> Figures:
         with session.step(name):
             figures = follow(session.board, of_job, name)
         return completed(name, str(figures), figures)

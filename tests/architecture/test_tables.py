@@ -24,7 +24,7 @@ def _rows() -> dict[str, tuple[Path, set[str]]]:
         for name, row in rows.items() if isinstance(rows, dict) else ((row.name, row) for row in rows):
             fields = row if isinstance(row, tuple) else [getattr(row, field) for field in row.__annotations__]
             texts = {name} | {field for field in fields if isinstance(field, str)}
-            (module,) = (text for text in texts if text.startswith(room))
+            (module,) = (text for text in texts if text.startswith(room) and ":" not in text)
             found[f"{table.parent.name}: {name}"] = (ROOT / (module.replace(".", "/") + ".py"), texts)
     return found
 

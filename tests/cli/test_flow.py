@@ -20,7 +20,7 @@ parameters = json.loads(sys.stdin.readline())
 RESULT = {
     "machine": "local:box", "snapshot": "20260101T000000000-01234567", "destroyed": True, "files": 3, "raw_bytes": 5000,
     "stored_bytes": 2000, "new_bytes": 2000, "seconds": 1.5, "depth": "full", "receipt": "receipts/x.json", "notes": ["a note"],
-    "fetched_bytes": 2000, "usable_seconds": 0.5,
+    "fetched_bytes": 2000, "usable_seconds": 0.5, "provision_seconds": 0.1, "price": None, "tried": [],
 }  # fmt: skip
 
 

@@ -101,12 +101,17 @@ def test_the_rest_is_left_to_typer(words: list[str]) -> None:
 @pytest.mark.parametrize("name", commands.COMMANDS)
 def test_a_table_fits_its_function(name: str) -> None:
     run = commands.load(name).run
-    keywords = list(inspect.signature(run).parameters)
+    found = inspect.signature(run).parameters
+    rest = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in found.values())  # options that commands share, read by one function
+    keywords = [key for key, one in found.items() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    keys = [parameter.key for parameter in _parameters(name)]
     assert keywords[0] == "session"
-    assert keywords[1:] == [parameter.key for parameter in _parameters(name)]
+    assert keywords[1:] == [key for key in keys if not rest or key in keywords]
     assert (run.__doc__ or "").strip()
     assert commands.COMMANDS[name].help.endswith(".")
     for parameter in _parameters(name):
+        if parameter.key not in keywords:
+            continue
         hint = str(inspect.signature(run).parameters[parameter.key].annotation)
         wanted = {"flag": "bool", "number": "int | None", "text": "list[str]" if parameter.many else "str"}[parameter.kind]
         if parameter.choices:

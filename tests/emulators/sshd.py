@@ -143,7 +143,7 @@ class Sshd:
         return self._count(_COMMAND)
 
     def wait_for_connections(self, count: int, seconds: float = 20.0) -> None:
-        self._wait(lambda: self.connections >= count, seconds)
+        self.wait_for(lambda: self.connections >= count, seconds)
 
     def processes(self) -> list[psutil.Process]:
         """Those of the machine, without sshd and the first: commands, and what they left running."""
@@ -207,7 +207,7 @@ class Sshd:
         assert self._sshd.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self._sshd.stderr,), daemon=True)
         self._reader.start()
-        self._wait(lambda: any(b"Server listening" in line or line == b"" for line in self.log[seen:]), 20)
+        self.wait_for(lambda: any(b"Server listening" in line or line == b"" for line in self.log[seen:]), 20)
         if b"" in self.log[seen:]:
             raise RuntimeError(b"".join(self.log[seen:]).decode())
 
@@ -265,7 +265,8 @@ class Sshd:
                     self.log.append(line)
                     self._changed.notify_all()
 
-    def _wait(self, until: Callable[[], bool], seconds: float) -> None:
+    def wait_for(self, until: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Wait until this is so; it is looked at again with each line of the log."""
         with self._changed:
             assert self._changed.wait_for(until, seconds), b"".join(self.log).decode()
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from torpor.ssh.base import Dropped
+from torpor.ssh.base import Dropped, Overdue
 from torpor.ssh.local import LocalShell
-from torpor.ssh.talk import Overdue
 
 
 def ended(pid: int) -> bool:

@@ -14,6 +14,9 @@ PARAMETERS = (
     argument("MACHINE", "The machine, such as local:NAME."),
     flag("--dry-run", "Say what would be read, and what would keep the machine from being destroyed; nothing is written or destroyed."),
     flag("--keep", "Do not destroy the machine: only save it, and verify."),
+    flag("--wipe", "Of a machine that torpor can't end, such as an SSH host, delete the workspace once the proof is there."),
+    option("--before", "COMMAND", "Run this on the machine before anything is saved; if it fails, nothing is done."),
+    option("--before-timeout", "DURATION", "How long that may take: 10m unless told."),
     choice("--verify", ("full", "sample"), "How much of the snapshot is read back before the machine goes; full is everything."),
     option("--accept", "PATH", "A file that may be lost although it could not be saved as it is, or all; may be given again.", many=True),
     option("--ignore-changes", "GLOB", "Changes after the snapshot that do not count; may be given again.", many=True),
@@ -28,13 +31,17 @@ PARAMETERS = (
         "SIZE",
         "How much memory the engine may use at most: 512M unless told, with a remote store an eighth of the machine, up to 4G.",
     ),
+    option("--limit-rate", "SIZE", "Bytes a second that may go over the network at most, such as 50M."),
+    option("--patience", "DURATION", "How long a store that does not answer is tried again: 5m unless told."),
+    flag("--tune-network", "Set the machine's kernel for long and fast links, as far as it lets itself be; it stays so."),
 )
 
 
 def run(
-    session: Session, machine: str, dry_run: bool, keep: bool, verify: str | None, accept: list[str], ignore_changes: list[str],
+    session: Session, machine: str, dry_run: bool, keep: bool, wipe: bool, before: str | None, before_timeout: str | None,
+    verify: str | None, accept: list[str], ignore_changes: list[str],
     rounds: int | None, name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool, codec: str | None,
-    memory: str | None,
+    memory: str | None, limit_rate: str | None, patience: str | None, tune_network: bool,
 ) -> int:  # fmt: skip
     """The machine is destroyed only on proof: a receipt, made outside of it, that its snapshot can be restored, and nothing changed since.
 
@@ -56,10 +63,16 @@ def run(
         "machine": machine, "destroy_after": not keep, "verify": verify, "accept": accept, "ignore_changes": ignore_changes,
         "rounds": rounds, "name": name, "labels": given.labels(label), "excludes": exclude, "default_excludes": not no_default_excludes,
         "codec": codec, "memory_mib": given.size(memory, "--memory") >> 20 if memory else None,
+        "wipe": wipe or None, "before": before,
+        "before_seconds": int(given.duration(before_timeout, "--before-timeout")) if before_timeout else None,
+        "rate": given.rate(limit_rate, "--limit-rate") if limit_rate else None,
+        "patience": given.duration(patience, "--patience") if patience else None, "tune_network": tune_network or None,
     }  # fmt: skip
     result = flow.run(session, "flows.launch", ["hibernate", "--json-parameters", "-"], flow.chosen(parameters))
     end = "destroyed" if result["destroyed"] else "saved; it still runs"
     session.say(f"{machine} {end}: snapshot {result['snapshot']}")
+    if result["destroyed"] and result.get("price_after"):
+        session.warn(f"It still costs ${result['price_after']:.4f} an hour, by its provider's word.")
     if not session.quiet:
         session.say(
             f"  {amounts.count(result['files'], 'file')}, {amounts.size(result['raw_bytes'])} → {amounts.size(result['stored_bytes'])}; "

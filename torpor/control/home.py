@@ -9,6 +9,8 @@ jobs/<key>.json            long jobs on machines that nobody has dealt with yet
 verifying/                 what verifications that did not end have read
 host/                      state of this computer as a host (records, journals)
 machines/<name>/           local machines
+bundles/                   engines as hosts get them
+leases/<id>.json           machines that were rented, from before they are made
 """
 
 from __future__ import annotations
@@ -59,6 +61,14 @@ class Home:
     @property
     def machines(self) -> Path:
         return self.path / "machines"
+
+    @property
+    def bundles(self) -> Path:
+        return self.path / "bundles"
+
+    @property
+    def leases(self) -> Path:
+        return self.path / "leases"
 
     def read(self, path: Path) -> dict[str, Any]:
         """A JSON object; empty if there is no such file."""

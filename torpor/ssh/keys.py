@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+FILE = "id_ed25519"
+
 
 class Pair(msgspec.Struct, frozen=True):
     """`private`: OpenSSH's PEM, never printed. `public`: `ssh-ed25519 AAAA…`, without a comment."""
@@ -39,10 +41,10 @@ def login_key(folder: Path) -> Path:
 
     Made at the first call, mode 600; of several processes that call at once, one makes it, and all get the same.
     """
-    path = folder / "id_ed25519"
+    path = folder / FILE
     if not path.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = folder / f".id_ed25519.{secrets.token_hex(4)}"
+        temporary = folder / f".{FILE}.{secrets.token_hex(4)}"
         try:
             write_private(temporary, make().private)
             with suppress(FileExistsError):

@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Protocol
 
-from torpor.ssh.base import Channel, Dropped, Ran
+from torpor.ssh.base import Channel, Overdue, Ran
 
 PIECE = 1 << 18  # bytes of standard input in hand
 TOLD = 1 << 16  # bytes of standard error that a channel keeps
-
-
-class Overdue(Dropped):
-    """A command ran longer than it may, and was ended."""
 
 
 class Endable(Channel, Protocol):
@@ -77,7 +73,7 @@ def pump(channel: Endable, stdin: bytes | IO[bytes], seconds: float, whom: str) 
     finally:
         timer.cancel()
         channel.close()
-        feeder.join()
+        feeder.join(5.0)  # longer only if whoever gives the input holds it up
         timer.join()
     if late.is_set():
         raise _overdue(whom, seconds)

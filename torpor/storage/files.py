@@ -121,11 +121,16 @@ def open_folder(above: int, name: str, *, create: bool) -> int:
 
 def publish(folder: int, name: str, parts: list[memoryview], *, replace: bool, durable: bool) -> os.stat_result:
     """Make the file `name` of `parts` appear, whole. Without `replace`, a name that is taken raises `FileExistsError`."""
+    return publish_of(folder, name, lambda fd: write_all(fd, parts), replace=replace, durable=durable)
+
+
+def publish_of(folder: int, name: str, fill: Callable[[int], None], *, replace: bool, durable: bool) -> os.stat_result:
+    """The same of what `fill` writes to the open file that it is given; nothing appears if it raises."""
     temp = TEMP + os.urandom(8).hex()
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
         try:
-            write_all(fd, parts)
+            fill(fd)
             if durable:
                 os.fsync(fd)
             done = os.fstat(fd)

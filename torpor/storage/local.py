@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from torpor.storage.files import disk
 from torpor.storage.urls import file_path, file_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torpor.access import Access
     from torpor.clock import Clock
@@ -56,6 +57,40 @@ class LocalStore(Store):
             folder = self._folder(above, create=True)
             try:
                 done = files.publish(folder, last, parts, replace=not if_absent, durable=durable)
+            finally:
+                os.close(folder)
+            return Info(name, done.st_size, done.st_mtime)
+
+        with disk("write", name, self.url):
+            try:
+                return files.persist(write)
+            except FileExistsError:
+                raise Exists(f"{self.url} already has {name}.") from None
+
+    def open_file(self, name: str) -> int:
+        """A descriptor to read the object from; the caller closes it. Raises `Missing`."""
+        check_name(name)
+        with disk("read", name, self.url):
+            return self._open(name)
+
+    def write_file(self, name: str, fill: Callable[[int], None]) -> Info:
+        """Put a new object of what `fill` writes to the descriptor that it is given: durable on return, wherever it lies; nothing if
+        `fill` raises. Errors as `put` with `if_absent`."""
+        check_name(name)
+        *above, last = name.split("/")
+        begun = False
+
+        def once(fd: int) -> None:
+            nonlocal begun
+            begun = True
+            fill(fd)
+
+        def write() -> Info:
+            if begun:  # what `fill` has read to write it can't be read again
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            folder = self._folder(above, create=True)
+            try:
+                done = files.publish_of(folder, last, once, replace=False, durable=True)
             finally:
                 os.close(folder)
             return Info(name, done.st_size, done.st_mtime)

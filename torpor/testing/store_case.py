@@ -106,3 +106,7 @@ class StoreCase:
 
     def names(self, prefix: str = "") -> list[str]:
         return [info.name for info in self.store.list(prefix)]
+
+    def alone_after_a_race(self, name: str) -> bool:
+        """Whether it is what its folder holds, once several have written and deleted there at once. For services whose lists lag."""
+        return self.names(name.rpartition("/")[0] + "/") == [name]
