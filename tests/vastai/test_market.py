@@ -242,7 +242,7 @@ def test_the_table(desk: Desk, tmp_path: Path) -> None:
     assert isinstance(table.open_provider("vast", ground), VastProvider)
     with pytest.raises(VastDenied):
         table.open_provider("vast", Ground(tmp_path))
-    assert table.providers()[0] == "vast"
+    assert "vast" in table.providers()
 
 
 def test_without_its_package(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
