@@ -10,7 +10,7 @@ import pytest
 
 from tests.emulators.gce.field import ZONE, Field
 from tests.emulators.gce.hosts import Folders
-from tests.emulators.gce.server import BROKEN, CUT, LOST, Fault, Gce
+from tests.emulators.gce.server import BROKEN, CUT, GARBLED, LOST, Fault, Gce
 from tests.emulators.gce.service import STUCK
 from tests.emulators.gce.shapes import Fails, Refusal
 from torpor.clock import FakeClock
@@ -73,7 +73,7 @@ def test_no_room_for_a_start(field: Field, code: str) -> None:
     field.rent()
     field.gce.service.preempt(ZONE, field.name)
     field.gce.faults.add("start", Fails(code))
-    with pytest.raises(OfferGone, match="disk is kept.*wake") as caught:
+    with pytest.raises(OfferGone, match=r"disk is kept.*wake") as caught:
         field.machine().create()
     assert "Nothing was made" not in str(caught.value)
     assert field.machine().status().state == "interrupted"
@@ -213,10 +213,11 @@ def test_a_crash_after_the_request(field: Field) -> None:
     assert field.machine().destroy(proof) == field.machine().status()
 
 
-def test_nobody_can_be_asked(field: Field) -> None:
+@pytest.mark.parametrize("fault", [CUT, GARBLED, Refusal(502, "badGateway", "")])
+def test_nobody_can_be_asked(field: Field, fault: Fault) -> None:
     machine = field.rent()
     proof = field.proof(machine)
-    field.gce.faults.always = {"get": CUT}
+    field.gce.faults.always = {"get": fault}
     for call in (machine.status, machine.create, machine.access, lambda: machine.destroy(proof)):
         with pytest.raises(GceUnavailable):
             call()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulators.gce.field import ZONE, Field
 from tests.emulators.gce.hosts import Folders
-from tests.emulators.gce.server import BROKEN, CUT, LOST, Fault, Gce
+from tests.emulators.gce.server import BROKEN, CUT, GARBLED, LOST, Fault, Gce
 from tests.emulators.gce.service import STUCK
 from tests.emulators.gce.shapes import Fails, Refusal
 from torpor.clock import FakeClock
@@ -51,7 +51,7 @@ def test_what_is_asked_for(field: Field) -> None:
                     "diskSizeGb": "100",
                     "diskType": f"zones/{ZONE}/diskTypes/pd-balanced",
                     "sourceImage": "projects/debian-cloud/global/images/family/debian-13",
-                    "labels": labels,
+                    "labels": {"torpor": field.lease.id},
                 },
             }
         ],
@@ -89,7 +89,9 @@ def test_what_else_can_be_asked_for(field: Field) -> None:
     assert "guestAccelerators" not in field.gce.seen("insert")[1].body
 
 
-@pytest.mark.parametrize("trouble", [[LOST], [BROKEN], [CUT, LOST], [LOST, CUT, CUT, CUT], [Refusal(429, "rateLimitExceeded", "Slow")]])
+@pytest.mark.parametrize(
+    "trouble", [[LOST], [BROKEN], [CUT, LOST], [GARBLED], [LOST, CUT, CUT, CUT], [Refusal(429, "rateLimitExceeded", "Slow")]]
+)
 def test_an_answer_that_is_lost(field: Field, trouble: list[Fault]) -> None:
     """Asked again by the same number, Google makes no second; and if it stays silent, the name tells."""
     field.gce.faults.add("insert", *trouble)
@@ -216,9 +218,17 @@ def test_all_zones_and_pages(field: Field) -> None:
     made = {field.rent(zone=zone, lease=leases.new(0, 1)).address for zone in (ZONE, "us-central1-b", "europe-west4-a", ZONE)}
     assert {found.address for found in field.provider.rented()} == made
     assert len(made) == 4
-    field.gce.service.unreachable = {"us-east1-b"}
+
+
+@pytest.mark.parametrize("told", ["unreachable", "unlisted"])
+def test_a_zone_that_can_not_be_asked(field: Field, told: str) -> None:
+    """Machines in it may cost, so nobody says that there are none."""
+    field.rent()
+    setattr(field.gce.service, told, {"us-east1-b"})
     with pytest.raises(GceUnavailable, match="us-east1-b"):
         field.provider.rented()
+    setattr(field.gce.service, told, set())
+    assert len(field.provider.rented()) == 1
 
 
 @pytest.mark.parametrize("project", ["", "x", "My Project", "a/b"])

@@ -54,7 +54,12 @@ class Field:
         return GceMachine(f"{PROJECT}/{ZONE}/{self.name}{rest}", self.ground, self.clock.advance)
 
     def proof(self, machine: Machine, **changes: Any) -> Proof:
-        fields = {"machine": machine.address, "rental": machine.status().rental, "snapshot": SNAPSHOT, "until": self.clock.now() + 900}
+        fields: dict[str, Any] = {
+            "machine": machine.address,
+            "rental": machine.status().rental,
+            "snapshot": SNAPSHOT,
+            "until": self.clock.now() + 900,
+        }
         return Proof(**(fields | changes))
 
     @property

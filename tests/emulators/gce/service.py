@@ -65,7 +65,8 @@ class Service:
         self.disks: set[str] = set()
         self.operations: dict[str, Operation] = {}
         self.attributes: dict[str, dict[str, str]] = {}  # of guests, by the instance's id
-        self.unreachable: set[str] = set()  # zones
+        self.unreachable: set[str] = set()  # zones, told by a warning of their own
+        self.unlisted: set[str] = set()  # zones, told beside all others
         self.waits = 1
         self.page = 500
         self._requests: dict[str, str] = {}
@@ -196,6 +197,8 @@ class Service:
                         "data": [{"key": "scope", "value": f"zones/{zone}"}]}  # fmt: skip
                 items[f"zones/{zone}"] = {"warning": told}
         out = {"kind": "compute#instanceAggregatedList", "id": "x", "items": items}
+        if self.unlisted:
+            out["unreachables"] = sorted(self.unlisted)
         if begin + self.page < len(there):
             out["nextPageToken"] = str(begin + self.page)
         return out
