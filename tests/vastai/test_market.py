@@ -265,3 +265,30 @@ def test_papers_hold_no_secret(desk: Desk) -> None:
     assert "PRIVATE" not in written
     assert desk.vast.service.key not in written
     assert papers.name == f"{machine.id}.json"
+
+
+def test_a_refusal_with_no_list_to_look_at(desk: Desk) -> None:
+    """What was made by a bid that does not win is never adopted."""
+    offer = msgspec.structs.replace(desk.offer(BID), bid=0.01)
+    desk.vast.faults.add("list", None, *[(502, "")] * 4)
+    with pytest.raises(Ambiguous):
+        desk.provider.rent(offer, desk.lease(), BID, identity())
+    assert desk.vast.service.instances == {}
+
+
+def test_another_account_sees_nothing_of_it(desk: Desk) -> None:
+    """That it is not there for one key says nothing of whether it lives."""
+    machine = desk.running()
+    proof = desk.proof(machine)
+    living, desk.vast.service.instances = desk.vast.service.instances, {}
+    desk.vast.service.key = "another"
+    assert desk.look(machine).state == "missing"
+    with pytest.raises(MachineError, match="MAY STILL BE BILLED"):
+        desk.machine(machine.address).destroy(proof)
+    desk.vast.service.instances = living
+
+
+def test_sweep_sees_machines_whose_papers_are_damaged(desk: Desk) -> None:
+    machine = desk.running()
+    (desk.folder / "vast" / f"{machine.id}.json").write_text("{")
+    assert [one.address for one in desk.provider.rented()] == [machine.address]

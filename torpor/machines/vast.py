@@ -7,7 +7,7 @@ import posixpath
 import re
 import time
 
-from torpor.errors import DestroyRefused, UsageError
+from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines import lease as leases
 from torpor.machines.base import Access, Ground, Proof, Status, Traits, Unused
 from torpor.machines.vast_client import Client, Pause
@@ -67,6 +67,8 @@ class VastMachine:
     def _absent(self, papers: Papers) -> Status:
         if papers.destroyed or papers.ending:
             return Status(self.address, "destroyed", self.rental)
+        if papers.account and papers.account != self._client.account:
+            return Status(self.address, "missing", detail="it was made by another account's key")
         if papers.wish:
             return Status(self.address, "destroyed", self.rental, "it is gone, and not by us")
         return Status(self.address, "missing")
@@ -133,6 +135,12 @@ class VastMachine:
         if found is None and papers.destroyed and papers.destroyed == proof.rental:
             return self._absent(papers)
         proof.check(self.address, self.rental, self._clock)
+        if found is None and papers.account not in ("", self._client.account):
+            raise MachineError(
+                f"{self.address} was made by another account's key, and this one does not see it: IT MAY STILL BE BILLED.",
+                safe="The snapshots are untouched.",
+                remedy="Set VAST_API_KEY to a key of that account and run the command again.",
+            )
         if found is not None:
             self._refuse_kept(proof, text(found, "label"))
             self._drawer.note(ending=self.rental, snapshot=proof.snapshot)
