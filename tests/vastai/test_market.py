@@ -36,7 +36,7 @@ def test_what_is_asked_for(desk: Desk) -> None:
 
 def test_the_image_is_a_setting(desk: Desk) -> None:
     ground = Ground(desk.folder, Access(desk.vast.environment | {"VAST_IMAGE": "pytorch/pytorch:latest"}), desk.clock)
-    VastProvider(ground, pause=desk.clock.advance).rent(desk.offer(), desk.lease(), WISH, identity())
+    VastProvider(ground, pause=desk.clock.advance, shown=desk.shown).rent(desk.offer(), desk.lease(), WISH, identity())
     assert desk.vast.seen("create")[0].body["image"] == "pytorch/pytorch:latest"
 
 
@@ -69,7 +69,7 @@ def test_machines_without_a_gpu(desk: Desk) -> None:
     assert [offer.id for offer in ranking.best] == ["7000011"]
     assert desk.vast.requests[-1].body["resource_type"] == {"eq": "cpu"}
     other = Access(desk.vast.environment | {"VAST_CPU_FILTER": '{"num_gpus":{"eq":0}}'})
-    VastProvider(Ground(desk.folder, other, desk.clock), pause=desk.clock.advance).offers(wish)
+    VastProvider(Ground(desk.folder, other, desk.clock), pause=desk.clock.advance, shown=desk.shown).offers(wish)
     assert desk.vast.requests[-1].body["num_gpus"] == {"eq": 0}
     bad = Access(desk.vast.environment | {"VAST_CPU_FILTER": "cpu"})
     with pytest.raises(UsageError):
@@ -126,7 +126,7 @@ def test_nobody_can_tell(desk: Desk) -> None:
 def test_the_service_is_not_there(desk: Desk) -> None:
     """Nothing can have been made, and it is said so at once."""
     offer, environment = desk.offer(), desk.vast.environment | {"VAST_URL": "http://127.0.0.1:9"}
-    provider = VastProvider(Ground(desk.folder, Access(environment), desk.clock), pause=desk.clock.advance)
+    provider = VastProvider(Ground(desk.folder, Access(environment), desk.clock), pause=desk.clock.advance, shown=desk.shown)
     with pytest.raises(VastSilent, match="can't be reached"):
         provider.rent(offer, desk.lease(), WISH, identity())
 

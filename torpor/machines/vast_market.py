@@ -10,7 +10,7 @@ from torpor.errors import MachineError
 from torpor.machines import lease as leases
 from torpor.machines.base import Ambiguous, BidTooLow, Ground, HostIdentity, OfferGone, Rented, Status
 from torpor.machines.lease import Lease
-from torpor.machines.vast import TRAITS, VastMachine
+from torpor.machines.vast import TRAITS, Shown, VastMachine
 from torpor.machines.vast_client import Client, Pause
 from torpor.machines.vast_end import end
 from torpor.machines.vast_errors import VastGone, VastRefused, VastSilent
@@ -19,6 +19,7 @@ from torpor.machines.vast_papers import Drawer, Papers
 from torpor.machines.vast_start import script
 from torpor.machines.vast_state import judge, rental, text
 from torpor.plan.offers import Offer, Wish
+from torpor.ssh import link
 
 IMAGE = "vastai/base-image:@vastai-automatic-tag"  # made by vast.ai, and kept on most hosts, so that it boots in half a minute
 _LOOKS = (2.0, 3.0, 5.0, 10.0, 20.0, 20.0)  # seconds before each look for what a lost answer may have made
@@ -29,15 +30,16 @@ class VastProvider:
 
     traits = TRAITS
 
-    def __init__(self, ground: Ground, *, client: Client | None = None, pause: Pause = time.sleep) -> None:
+    def __init__(self, ground: Ground, *, client: Client | None = None, pause: Pause = time.sleep, shown: Shown = link.shown) -> None:
         self._ground = ground
         self._clock = ground.clock
         self._pause = pause
+        self._shown = shown
         self._client = client or Client(ground.accounts, ground.clock, pause)
         self._client.require_key()
 
     def machine(self, name: str) -> VastMachine:
-        return VastMachine(name, self._ground, client=self._client, pause=self._pause)
+        return VastMachine(name, self._ground, client=self._client, pause=self._pause, shown=self._shown)
 
     def offers(self, wish: Wish) -> list[Offer]:
         rows = self._client.search(query(wish, self._ground.accounts.get("VAST_CPU_FILTER")))

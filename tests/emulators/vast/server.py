@@ -30,10 +30,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.emulators.vast.boxes import boxes
+from tests.emulators.vast.boxes import FolderBox, boxes
 from tests.emulators.vast.service import Answer, Service, no
 from torpor.access import Access
 from torpor.clock import SYSTEM, Clock
+from torpor.ssh.base import Unreachable
 
 
 class Cut(NamedTuple):
@@ -80,6 +81,7 @@ class Vast:
         self.service = Service(folder, boxes(folder, ssh=ssh), clock, boot)
         self.faults = Faults()
         self.limits = False
+        self.slow_script = 0
         self.requests: list[Seen] = []
         self.defects: list[Exception] = []  # of the emulator: told at its end
         self._last: dict[str, float] = {}
@@ -97,6 +99,14 @@ class Vast:
     @property
     def accounts(self) -> Access:
         return Access(self.environment)
+
+    def shown(self, host: str, port: int) -> str:
+        """The host key at an address, for machines that are folders: the first start shows that of the image for `slow_script` looks."""
+        for instance in self.service.instances.values():
+            if isinstance(instance.box, FolderBox) and instance.box.port == port and instance.up:
+                self.slow_script -= 1
+                return instance.box.host_key if self.slow_script < 0 else "ssh-ed25519 of-the-image"
+        raise Unreachable("nobody is there")
 
     def seen(self, kind: str) -> list[Seen]:
         return [seen for seen in self.requests if seen.kind == kind]
