@@ -215,6 +215,16 @@ def test_destroyed_at_the_second_try(desk: Desk, left: int) -> None:
     assert desk.vast.service.instances == {}
 
 
+def test_one_word_is_not_enough(desk: Desk) -> None:
+    """Asked for by number it is not there, and the list still has it: it lives."""
+    machine = desk.running()
+    proof = desk.proof(machine)
+    desk.vast.service.stubborn.add(int(machine.id))
+    desk.vast.faults.add("show", None, *[(200, {"instances": None})] * 500)
+    with pytest.raises(MachineError, match="STILL BILLED"):
+        machine.destroy(proof)
+
+
 def test_nobody_knows_whether_it_was_destroyed(desk: Desk) -> None:
     machine = desk.running()
     proof = desk.proof(machine)
