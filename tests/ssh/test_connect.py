@@ -169,7 +169,7 @@ def test_a_host_key_that_nobody_knows(host: Sshd) -> None:
     error = refused(SshShell(target), host, HostKeyUnknown)
     assert isinstance(error, HostKeyUnknown)
     assert error.key == host.host_key
-    assert keys.fingerprint(host.host_key) in error.remedy
+    assert error.remedy.endswith(f"torpor trust ssh://127.0.0.1:{host.port} --fingerprint {keys.fingerprint(host.host_key)}")
 
 
 def test_a_host_key_of_another_kind_is_asked_for(tmp_path: Path) -> None:

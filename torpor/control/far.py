@@ -16,7 +16,7 @@ from torpor.events import Event, Listener, ignore
 from torpor.jobs import Granter, Job, Result
 from torpor.machines.base import Access
 from torpor.remote.bootstrap import Engine, bootstrap
-from torpor.remote.gateway_store import served
+from torpor.remote.gateway_store import serving
 from torpor.remote.lasting import LastingHost
 from torpor.settings import Settings
 from torpor.ssh.base import Shell, Target
@@ -104,12 +104,18 @@ class Far:
             self._host.stop()
 
     @contextmanager
-    def reaching(self, store: Store) -> Iterator[Store]:
-        """The store such as this host can reach it: a folder of this computer is served through a tunnel while the block runs."""
-        with served(store, self._tunnel(), self._clock) as reached:
-            yield reached
+    def reaching(self) -> Iterator[Callable[[Store], Store]]:
+        """Makes stores such as this host can reach: a folder of this computer is served through a tunnel while the block runs."""
+        with serving(self._tunnel(), self._clock) as reach:
+            yield reach
 
     def _tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
         from torpor.ssh.tunnel import reverse
 
-        return reverse(self._target, Home(self._settings.home).machines, self._settings.access)
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, _port(self._rental))
+
+
+def _port(rental: str) -> int:
+    """The port of the host's loopback where its store is found: the same for whoever takes up a job that another process began, since the
+    job knows no other. Below those that systems give out by themselves."""
+    return 20_000 + int(rental[:8], 16) % 12_000 if rental else 0

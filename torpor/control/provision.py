@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from torpor.ssh import keys
 BOOT = 480.0  # seconds for a machine to boot; images take minutes on slow links, hours on hopeless ones
 ATTEMPTS = 5  # offers that are tried before giving up
 LEASE = 4 * 3600.0  # seconds that a machine may live before it is handed over
-_POLL = 5.0
+_POLL = (1.0, 2.0, 3.0, 5.0)  # seconds between looks at a machine that boots; providers' clients keep their own limits besides
 
 Pause = Callable[[float], None]
 
@@ -123,6 +124,7 @@ def provision(
 def until_running(machine: Machine, clock: Clock, pause: Pause, until: float, listen: Listener) -> Status:
     """Wait for a machine that was made. Raises `MachineError` when it never will run, or not in time."""
     last = ""
+    waits = chain(_POLL[:-1], repeat(_POLL[-1]))
     while True:
         status = machine.status()
         if status.state == "running":
@@ -134,7 +136,7 @@ def until_running(machine: Machine, clock: Clock, pause: Pause, until: float, li
             raise MachineError(f"{machine.address} is {status.state} instead of starting{f': {last}' if last else ''}.")
         if clock.now() >= until:
             raise MachineError(f"{machine.address} did not boot in time{f': {last}' if last else ''}.")
-        pause(_POLL)
+        pause(next(waits))
 
 
 def fail(settings: Settings, made: Provisioned, why: str, clock: Clock = SYSTEM) -> str:

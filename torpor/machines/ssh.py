@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import closing
+import weakref
 
 import msgspec
 
 from torpor.errors import DestroyRefused, MachineError
 from torpor.machines import ssh_place, ssh_script
 from torpor.machines.base import Access, Ground, Proof, Status, Traits, Unused
-from torpor.ssh.base import Dropped, Shell, Target, Unreachable
+from torpor.ssh.base import Dropped, Overdue, Shell, Target, Unreachable
 
 _PAPERS = re.compile(r"(running|ending|destroyed) ([0-9a-f]{32})\Z")
 _LONG = 3600.0  # seconds; millions of files take minutes to remove
@@ -29,7 +29,7 @@ class _Facts(msgspec.Struct, kw_only=True):
 
 
 class SshMachine:
-    """`ssh://user@host:port/absolute/path`."""
+    """`ssh://user@host:port/absolute/path`. It keeps its connection for as long as somebody has it in hand."""
 
     traits = Traits(
         deletes="Destroying it empties its workspace folder; everything else on the host stays.",
@@ -41,6 +41,7 @@ class SshMachine:
     def __init__(self, name: str, ground: Ground) -> None:
         self.place = ssh_place.parse(name)
         self._ground = ground
+        self._shell: Shell | None = None
 
     @property
     def address(self) -> str:
@@ -96,9 +97,8 @@ class SshMachine:
         return self._end(rental)
 
     def _end(self, rental: str) -> Status:
-        with closing(self._shell()) as shell:
-            self._refuse_mounts(shell)
-            facts = self._run(shell, ssh_script.end(self.place.path, self.place.mark, rental), _LONG)
+        self._refuse_mounts()
+        facts = self._run(ssh_script.end(self.place.path, self.place.mark, rental), _LONG)
         status = self._status(facts)
         if (status.state, status.rental) != ("destroyed", rental):
             raise MachineError(
@@ -118,22 +118,31 @@ class SshMachine:
             )
         self._judge(facts)
         old = f"{state} {rental}" if state else ""
-        with closing(self._shell()) as shell:
-            made = self._run(shell, ssh_script.make(self.place.path, self.place.mark, secrets.token_hex(16), old), 60.0)
+        made = self._run(ssh_script.make(self.place.path, self.place.mark, secrets.token_hex(16), old))
         self._judge(made)
         return made
 
     def _ask(self) -> _Facts:
-        with closing(self._shell()) as shell:
-            return self._run(shell, ssh_script.ask(self.place.path, self.place.mark), 60.0)
+        return self._run(ssh_script.ask(self.place.path, self.place.mark))
 
-    def _shell(self) -> Shell:
-        from torpor.ssh.connect import shell
+    @property
+    def shell(self) -> Shell:
+        if self._shell is None:
+            from torpor.ssh.connect import shell
 
-        return shell(self.target, self._ground.folder, self._ground.accounts, self._ground.clock, patience=0.0)
+            made = shell(self.target, self._ground.folder, self._ground.accounts, self._ground.clock, patience=0.0)
+            weakref.finalize(self, made.close)
+            self._shell = made
+        return self._shell
 
-    def _run(self, shell: Shell, script: str, seconds: float) -> _Facts:
-        ran = shell.run(script, seconds=seconds)
+    def _run(self, script: str, seconds: float = 60.0) -> _Facts:
+        """Run one of `ssh_script`, which may be run twice: a connection that was kept may turn out to have broken meanwhile."""
+        try:
+            ran = self.shell.run(script, seconds=seconds)
+        except Overdue:
+            raise
+        except Dropped:
+            ran = self.shell.run(script, seconds=seconds)
         if ran.code:
             why = ssh_script.WHY.get(ran.code, f"exit code {ran.code}")
             said = ran.err.decode(errors="replace").strip()[:500]
@@ -182,10 +191,10 @@ class SshMachine:
             )
         ssh_place.check(self.place.path, facts.home)
 
-    def _refuse_mounts(self, shell: Shell) -> None:
+    def _refuse_mounts(self) -> None:
         """What is mounted inside is not in the snapshot, and must not go with the rest."""
         inside = f"{self.place.path}/"
-        for line in shell.run(ssh_script.MOUNTS).out.decode(errors="surrogateescape").splitlines():
+        for line in self.shell.run(ssh_script.MOUNTS).out.decode(errors="surrogateescape").splitlines():
             fields = line.split(" ")
             point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4]) if len(fields) > 4 else ""
             if point.startswith(inside):

@@ -7,6 +7,7 @@ connection that broke and after 5xx; making an instance never is.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 import ssl
@@ -69,12 +70,17 @@ class Client:
         self._pace = _factor(accounts.get("VAST_PACE"))
         self._clock = clock
         self._pause = pause
-        self._turns = _turns.setdefault((self.url, str(hash(self._key.reveal()))), Turns())
+        self._turns = _turns.setdefault((self.url, self.account), Turns())
         self._http: httpx.Client | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Client({self.url})"
+
+    @property
+    def account(self) -> str:
+        """A digest of the key, to tell accounts apart."""
+        return hashlib.sha256(b"torpor vast account:" + self._key.reveal().encode()).hexdigest()[:16]
 
     def require_key(self) -> None:
         """Raise `VastDenied` if there is none."""

@@ -58,8 +58,9 @@ class Link:
 class _Pins:
     """What paramiko asks about each host, since it is given no list of known ones: the exact key is compared, or nothing goes on."""
 
-    def __init__(self, whom: str, pinned: Sequence[str]) -> None:
-        self._whom = whom
+    def __init__(self, host: str, port: int, pinned: Sequence[str]) -> None:
+        self._host = host
+        self._port = port
         self._pinned = [" ".join(line.split()[:2]) for line in pinned]
         self.kinds = {line.split()[0] for line in self._pinned if line}
         if "ssh-rsa" in self.kinds:  # the key's name; these are of its signatures
@@ -68,9 +69,9 @@ class _Pins:
     def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
         seen = _public(key)
         if not self._pinned:
-            raise unknown(hostname, seen)
+            raise unknown(self._host, self._port, seen)
         if seen not in self._pinned:
-            raise mismatch(self._whom, seen, self._pinned[0])
+            raise mismatch(f"{self._host}:{self._port}", seen, self._pinned[0])
 
 
 def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str, own: str = "") -> Link:
@@ -83,7 +84,7 @@ def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str, 
     key = load(identity or own) if identity or own else None
     stream = _connect(host, port)
     config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # no files of the user's: they could forward an agent
-    pins = _Pins(f"{host}:{port}", pinned)
+    pins = _Pins(host, port, pinned)
     how = {
         "sock": stream, "pkey": key, "allow_agent": not identity, "look_for_keys": not identity, "banner_timeout": _ANSWER,
         "auth_timeout": _ANSWER, "channel_timeout": _ANSWER, "timeout": _ANSWER,
@@ -149,13 +150,14 @@ def load(identity: str) -> Any:
     ) from None
 
 
-def unknown(name: str, key: str) -> HostKeyUnknown:
+def unknown(host: str, port: int, key: str) -> HostKeyUnknown:
     mark = keys.fingerprint(key)
+    name = f"[{host}]" if ":" in host else host
     return HostKeyUnknown(
-        f"The host key of {name} is not known. It shows {key.split(maxsplit=1)[0]} {mark}.",
+        f"The host key of {name}:{port} is not known. It shows {key.partition(' ')[0]} {mark}.",
         safe="Nothing was sent to it.",
         remedy="Compare that with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints on the machine; if it is the same: "
-        f"torpor trust ssh://{name} --fingerprint {mark}",
+        f"torpor trust ssh://{name}:{port} --fingerprint {mark}",
         key=key,
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from torpor.access import Access
-from torpor.errors import HostFailed, MachineError
+from torpor.errors import HostFailed, MachineError, TorporError
 from torpor.ssh.base import HostKeyMismatch, LoginRefused, Target, Unreachable
 from torpor.ssh.defaults import defaults
 from torpor.ssh.openssh import OpenSsh
@@ -183,15 +183,22 @@ class Tunnel:
         raise Unreachable(f"The tunnel to {whom} does not stand: {last}.", safe="Nothing was opened.")
 
 
-def reverse(target: Target, folder: Path, accounts: Access) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+def reverse(target: Target, folder: Path, accounts: Access, port: int = 0) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
     """What opens tunnels to a port of ours with this home's defaults; see `shell`. While its block runs a tunnel that breaks is opened
-    again, at the same port. What it yields tells that port."""
+    again, at the same port. What it yields tells that port. `port`: the one to ask the machine for; if it can't be had, another."""
 
     @contextmanager
     def tunnel(here: int) -> Iterator[Callable[[], int]]:
         chosen = defaults(target, folder, accounts)
         made = Tunnel(target, here, identity=chosen.identity, known_hosts=chosen.known_hosts, own=chosen.own)
-        made.open()
+        try:
+            made.open(port)
+        except PortRefused:
+            if not port:
+                raise
+            made.close()
+            made.port = 0
+            made.open()
         over = threading.Event()
         keeper = threading.Thread(target=_keep, args=(made, over), name="torpor-tunnel", daemon=True)
         keeper.start()
@@ -211,5 +218,5 @@ def _keep(tunnel: Tunnel, over: threading.Event) -> None:
         if tunnel.wait(1.0) and not over.is_set():
             try:
                 tunnel.open()
-            except (MachineError, HostFailed, subprocess.TimeoutExpired):
+            except (TorporError, OSError, subprocess.TimeoutExpired):  # requests fail meanwhile, and say so when their patience is over
                 over.wait(_AGAIN)

@@ -24,8 +24,8 @@ class SshBox:
         return self.host.port
 
     def boot(self, onstart: str, keys: list[str]) -> None:
-        self.host.power_on()
         self.on = True
+        self.host.power_on()
         (self.folder / "sshd.pid").write_text(str(self._listener()))
         self.onstart(onstart)
         self.authorize(keys)
@@ -47,7 +47,7 @@ class SshBox:
         environment = {"PATH": PATH, "HOME": str(self.host.home), "LC_ALL": "C"}
         subprocess.run(["/bin/sh", "-c", here], check=True, env=environment, cwd=self.host.home, timeout=30)
         if "kill -HUP" in script:
-            self.host._wait(lambda: any(b"Server listening" in line for line in self.host.log[seen:]), 20)
+            self.host.wait_for(lambda: any(b"Server listening" in line for line in self.host.log[seen:]), 20)
 
     def authorize(self, keys: list[str]) -> None:
         own = self.host.home / ".ssh/authorized_keys"
@@ -69,16 +69,18 @@ class SshBox:
 
 
 class FolderBox:
-    """A disk without a machine: for what is about the service alone. Nothing answers at its port."""
-
-    port = 9
+    """A disk without a machine, for what is about the service alone. Nothing answers at its port; `host_key` is what would be shown."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.port = 1024 + int(folder.name) % 60_000
+        self.host_key = "ssh-ed25519 of-the-image"
         self.workspace = folder / "workspace"
         self.workspace.mkdir(parents=True)
 
-    def boot(self, onstart: str, keys: list[str]) -> None: ...
+    def boot(self, onstart: str, keys: list[str]) -> None:
+        found = re.search(r"printf '%s\\n' '(ssh-ed25519 [^']+)' >/etc/ssh/ssh_host_ed25519_key.pub", onstart)
+        self.host_key = found[1] if found else self.host_key
 
     def authorize(self, keys: list[str]) -> None: ...
 

@@ -36,6 +36,8 @@ class Service:
         self.instances: dict[int, Instance] = {}
         self.account_keys: list[Row] = []
         self.webhooks: dict[int, Row] = {}
+        self.logs: dict[str, Answer] = {}  # by path: what instances printed, once it was asked for
+        self.url = ""
         self.stubborn: set[int] = set()  # they answer that they are destroyed, and live on
         self.next_trouble: Trouble = ""
         self._number = 12_345_000
@@ -128,7 +130,7 @@ class Service:
         number = self._next()
         made = Instance(number, offer, body, self._box(self.folder / str(number)), self.now, self.boot, self.next_trouble)
         made.started, made.label, made.token = self.now, body.get("label") or "", secrets.token_hex(32)
-        made.price = None if body.get("price") is None else float(body["price"])
+        made.price = None if body.get("price") is None else float(str(body["price"]))
         if made.trouble == "scheduling":
             made.contract = "stopped"
         self.next_trouble = ""
@@ -193,10 +195,11 @@ class Service:
             found = self.instances.get(instance)
             if found is None:
                 return self._none(instance)
-            price = body.get("price", found.offer["min_bid"])
-            if not 0.001 <= float(price) <= 32:
+            given = body.get("price")
+            price = float(found.offer["min_bid"]) if given is None else float(str(given))
+            if not 0.001 <= price <= 32:
                 return no(400, "invalid_price", "price must be between 0.001 and 32")
-            found.price = float(price)
+            found.price = price
             return 200, {"success": True}
 
     def destroy(self, instance: int) -> Answer:
@@ -209,6 +212,14 @@ class Service:
                 del self.instances[instance]
                 self.offers[found.offer["id"]] = found.offer | {"rentable": True, "rented": False}
             return 200, {"success": True, "msg": f"destroying instance {instance}."}
+
+    def request_logs(self, instance: int, body: Row) -> Answer:
+        with self.lock:
+            if instance not in self.instances:
+                return self._none(instance)
+            path = f"/logs/{instance}"
+            self.logs[path] = 200, f"booted {instance}\n" * min(3, int(body.get("tail") or 1000))
+            return 200, {"success": True, "result_url": self.url + path}
 
     def _none(self, instance: int) -> Answer:
         return no(404, "no_such_instance", f"error 404/3603: no_such_instance Instance {instance} not found")
