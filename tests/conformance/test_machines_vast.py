@@ -39,10 +39,10 @@ class World:
         return Ground(self.tmp_path / "machines", self.vast.accounts, self.clock)
 
     def provider(self) -> VastProvider:
-        return VastProvider(self.ground, pause=self.clock.advance)
+        return VastProvider(self.ground, pause=self.clock.advance, shown=self.vast.shown)
 
     def handle(self, address: str) -> VastMachine:
-        return VastMachine(address.removeprefix("vast:"), self.ground, pause=self.clock.advance)
+        return VastMachine(address.removeprefix("vast:"), self.ground, pause=self.clock.advance, shown=self.vast.shown)
 
     def rented(self, wish: Wish | None = None) -> VastMachine:
         """A machine that runs."""

@@ -48,6 +48,7 @@ class Door:
         self.inner = LocalStore(str(folder))
         self.puts: list[tuple[str, int]] = []
         self.gets: list[tuple[str, int]] = []
+        self.put = threading.Condition()
         self._server = _Server(("127.0.0.1", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="door")
 
@@ -57,6 +58,11 @@ class Door:
 
     def store(self, few: int = 1000) -> DoorStore:
         return DoorStore(str(self.folder), self.url, few)
+
+    def wait_for_put(self) -> None:
+        """Until something was put."""
+        with self.put:
+            assert self.put.wait_for(lambda: self.puts, 60)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,7 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         size = int(self.headers["Content-Length"])
         body = self.rfile.read(size)
-        self.server.door.puts.append((self.path[1:], len(body)))
+        with self.server.door.put:
+            self.server.door.puts.append((self.path[1:], len(body)))
+            self.server.door.put.notify_all()
         if len(body) < size:
             self.close_connection = True
             return

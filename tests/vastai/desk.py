@@ -11,11 +11,11 @@ from torpor.clock import FakeClock
 from torpor.machines import lease as leases
 from torpor.machines.base import Ground, HostIdentity, Proof, Status
 from torpor.machines.lease import Lease
-from torpor.machines.vast import VastMachine
+from torpor.machines.vast import Shown, VastMachine
 from torpor.machines.vast_client import Client
 from torpor.machines.vast_market import VastProvider
 from torpor.plan.offers import Offer, Wish, rank
-from torpor.ssh import keys
+from torpor.ssh import keys, link
 
 WISH = Wish(gpu="RTX 4090")
 BID = Wish(gpu="RTX 4090", interruptible=True)
@@ -26,6 +26,11 @@ class Desk:
     folder: Path
     vast: Vast
     clock: FakeClock
+    ssh: bool = False
+
+    @property
+    def shown(self) -> Shown:
+        return link.shown if self.ssh else self.vast.shown
 
     @property
     def ground(self) -> Ground:
@@ -33,13 +38,13 @@ class Desk:
 
     @property
     def provider(self) -> VastProvider:
-        return VastProvider(self.ground, pause=self.clock.advance)
+        return VastProvider(self.ground, pause=self.clock.advance, shown=self.shown)
 
     def client(self, **changes: str) -> Client:
         return Client(Access(self.vast.environment | changes), self.clock, self.clock.advance)
 
     def machine(self, address: str) -> VastMachine:
-        return VastMachine(address.removeprefix("vast:"), self.ground, pause=self.clock.advance)
+        return VastMachine(address.removeprefix("vast:"), self.ground, pause=self.clock.advance, shown=self.shown)
 
     def offer(self, wish: Wish = WISH) -> Offer:
         return rank(wish, self.provider.offers(wish)).best[0]

@@ -148,6 +148,15 @@ def test_keys_of_an_instance(desk: Desk) -> None:
     assert [key["public_key"] for key in desk.client().keys(made)] == [line]
 
 
+def test_logs(desk: Desk) -> None:
+    """They are somewhere else, where the account's key does not go: the emulator refuses one there."""
+    made = str(desk.client().create("7000001", BODY)["new_contract"])
+    assert desk.client().logs(made, 2) == f"booted {made}\n" * 2
+    desk.vast.faults.add("logs", (200, {"success": True, "result_url": "nowhere"}))
+    with pytest.raises(VastSilent):
+        desk.client().logs(made)
+
+
 def test_webhooks(desk: Desk) -> None:
     client = desk.client()
     hook = client.add_webhook("torpor", "https://example.org/hook", ["client:outbid"])["webhook"]

@@ -24,7 +24,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("vast")
     clock = FakeClock()
     with Vast(folder / "boxes", clock=clock, boot=40.0, ssh=True) as vast:
-        yield Desk(folder / "machines", vast, clock)
+        yield Desk(folder / "machines", vast, clock, ssh=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.vastai.desk import BID, Desk
 from torpor.errors import MachineError, UsageError
 from torpor.machines.base import Access
+from torpor.machines.vast import VastMachine
 from torpor.machines.vast_errors import NeverBoots
 from torpor.machines.vast_papers import Papers
 from torpor.machines.vast_state import SCHEDULING, addresses, judge
@@ -177,6 +179,32 @@ def test_a_boot_that_never_ends(desk: Desk) -> None:
     with pytest.raises(NeverBoots, match="300 s"):
         machine.wait_ready(300)
     assert 300 <= desk.clock.now() - began < 320
+
+
+def test_a_script_that_is_not_done(desk: Desk) -> None:
+    """The service says that it runs, and its SSH server shows the image's key: nobody logs in yet. A later change is not waited for."""
+    machine = desk.rent()
+    desk.clock.advance(60)
+    desk.vast.slow_script = 2
+    assert desk.look(machine) == msgspec.structs.replace(desk.look(machine), detail="its host key is being installed")
+    assert desk.look(machine).state == "running"
+    desk.vast.slow_script = 9
+    assert desk.look(machine).state == "running"
+    assert machine.access().ssh
+    machine.stop()
+    desk.clock.advance(60)
+    began = desk.clock.now()
+    assert machine.create().state == "running"
+    assert desk.clock.now() - began > 40 + 5 * 5, "after another start it is looked at again"
+
+
+def test_an_ssh_server_that_does_not_answer(desk: Desk) -> None:
+    machine = desk.rent()
+    desk.clock.advance(60)
+    status = VastMachine(machine.id, desk.ground, pause=desk.clock.advance).status()  # and it does not: its port is nobody's
+    assert (status.state, status.detail) == ("starting", "its SSH server does not answer yet")
+    with pytest.raises(MachineError):
+        VastMachine(machine.id, desk.ground, pause=desk.clock.advance).access()
 
 
 def test_gone_by_itself(desk: Desk) -> None:

@@ -34,7 +34,10 @@ Turn = Fails | Literal["stuck", "lies"] | None
 
 E2 = ("e2-micro", "e2-small", "e2-medium", "e2-standard-2", "e2-standard-4")
 TYPES = dict.fromkeys(E2, "abcdf") | {"n1-standard-4": "abcf", "g2-standard-4": "ab", "a2-highgpu-1g": "a"}
-ZONES = ("europe-west4-a", "europe-west4-b", "us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f", "us-east1-b")
+ZONES = (
+    *(f"europe-west4-{one}" for one in "ab"), *(f"us-central1-{one}" for one in "abcf"), *(f"us-east1-{one}" for one in "bcd"),
+    *(f"us-east5-{one}" for one in "abc"), *(f"us-west1-{one}" for one in "abc"), *(f"us-west4-{one}" for one in "abc"),
+)  # fmt: skip
 
 
 class Hosts(Protocol):

@@ -69,16 +69,18 @@ class SshBox:
 
 
 class FolderBox:
-    """A disk without a machine: for what is about the service alone. Nothing answers at its port."""
-
-    port = 9
+    """A disk without a machine, for what is about the service alone. Nothing answers at its port; `host_key` is what would be shown."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.port = 1024 + int(folder.name) % 60_000
+        self.host_key = "ssh-ed25519 of-the-image"
         self.workspace = folder / "workspace"
         self.workspace.mkdir(parents=True)
 
-    def boot(self, onstart: str, keys: list[str]) -> None: ...
+    def boot(self, onstart: str, keys: list[str]) -> None:
+        found = re.search(r"printf '%s\\n' '(ssh-ed25519 [^']+)' >/etc/ssh/ssh_host_ed25519_key.pub", onstart)
+        self.host_key = found[1] if found else self.host_key
 
     def authorize(self, keys: list[str]) -> None: ...
 

@@ -30,10 +30,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.emulators.vast.boxes import boxes
+from tests.emulators.vast.boxes import FolderBox, boxes
 from tests.emulators.vast.service import Answer, Service, no
 from torpor.access import Access
 from torpor.clock import SYSTEM, Clock
+from torpor.ssh.base import Unreachable
 
 
 class Cut(NamedTuple):
@@ -80,6 +81,7 @@ class Vast:
         self.service = Service(folder, boxes(folder, ssh=ssh), clock, boot)
         self.faults = Faults()
         self.limits = False
+        self.slow_script = 0
         self.requests: list[Seen] = []
         self.defects: list[Exception] = []  # of the emulator: told at its end
         self._last: dict[str, float] = {}
@@ -98,6 +100,14 @@ class Vast:
     def accounts(self) -> Access:
         return Access(self.environment)
 
+    def shown(self, host: str, port: int) -> str:
+        """The host key at an address, for machines that are folders: the first start shows that of the image for `slow_script` looks."""
+        for instance in self.service.instances.values():
+            if isinstance(instance.box, FolderBox) and instance.box.port == port and instance.up:
+                self.slow_script -= 1
+                return instance.box.host_key if self.slow_script < 0 else "ssh-ed25519 of-the-image"
+        raise Unreachable("nobody is there")
+
     def seen(self, kind: str) -> list[Seen]:
         return [seen for seen in self.requests if seen.kind == kind]
 
@@ -111,6 +121,7 @@ class Vast:
 
     def __enter__(self) -> Self:
         self._server = _Server(self)
+        self.service.url = self.url
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
         return self
@@ -136,6 +147,9 @@ ROUTES: list[tuple[str, str, str, Call]] = [
     ("PUT", "/api/v0/instances/#", "change", lambda s, n, b, q: s.change(n[0], b)),
     ("PUT", "/api/v0/instances/bid_price/#", "change", lambda s, n, b, q: s.bid(n[0], b)),
     ("DELETE", "/api/v0/instances/#", "destroy", lambda s, n, b, q: s.destroy(n[0])),
+    ("PUT", "/api/v0/instances/reboot/#", "change", lambda s, n, b, q: s.change(n[0], {})),
+    ("PUT", "/api/v0/instances/request_logs/#", "logs", lambda s, n, b, q: s.request_logs(n[0], b)),
+    ("GET", "/api/v0/users/current", "user", lambda s, n, b, q: (200, {"id": 123, "username": "me", "credit": 10.0, "ssh_key": None})),
     ("POST", "/api/v0/instances/#/ssh", "keys", lambda s, n, b, q: s.attach(n[0], b)),
     ("GET", "/api/v0/instances/#/ssh", "keys", lambda s, n, b, q: s.keys(n[0])),
     ("DELETE", "/api/v0/instances/#/ssh/#", "keys", lambda s, n, b, q: s.detach(n[0], n[1])),
@@ -198,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(raw) if raw else {}
         kind = found[0] if found else "unknown"
         vast.requests.append(Seen(kind, self.command, self.path, body))
+        if path.startswith("/logs/"):  # somewhere else, in truth: no key belongs there
+            self._answer((400, "a key") if "Authorization" in self.headers else vast.service.logs.get(path, (404, "not yet")))
+            return
         if self.headers.get("Authorization") != f"Bearer {vast.service.key}":
             self._answer(no(401, "auth_error", "Invalid user key"))
             return
@@ -214,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif answer is None and found is not None:
             try:
                 answer = found[1](vast.service, numbers, body, dict(parse_qsl(url.query)))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # told to the test
                 vast.defects.append(error)
                 answer = no(500, "internal", repr(error))
         assert answer is not None

@@ -36,6 +36,8 @@ class Service:
         self.instances: dict[int, Instance] = {}
         self.account_keys: list[Row] = []
         self.webhooks: dict[int, Row] = {}
+        self.logs: dict[str, Answer] = {}  # by path: what instances printed, once it was asked for
+        self.url = ""
         self.stubborn: set[int] = set()  # they answer that they are destroyed, and live on
         self.next_trouble: Trouble = ""
         self._number = 12_345_000
@@ -210,6 +212,14 @@ class Service:
                 del self.instances[instance]
                 self.offers[found.offer["id"]] = found.offer | {"rentable": True, "rented": False}
             return 200, {"success": True, "msg": f"destroying instance {instance}."}
+
+    def request_logs(self, instance: int, body: Row) -> Answer:
+        with self.lock:
+            if instance not in self.instances:
+                return self._none(instance)
+            path = f"/logs/{instance}"
+            self.logs[path] = 200, f"booted {instance}\n" * min(3, int(body.get("tail") or 1000))
+            return 200, {"success": True, "result_url": self.url + path}
 
     def _none(self, instance: int) -> Answer:
         return no(404, "no_such_instance", f"error 404/3603: no_such_instance Instance {instance} not found")
