@@ -18,6 +18,7 @@ SETTINGS = (
     "AZURE_",
     "B2_",
     "BOTO",
+    "GCE_",
     "GCLOUD_",
     "GCS_",
     "GOOGLE_",

@@ -1,6 +1,7 @@
 """Progress and notes of a running job: separate from logs, one JSON object a line when they cross a process boundary.
 
-Stages of a snapshot: scan, read, compress, upload. Of a restore: plan, download, decompress, write.
+Stages of a snapshot: scan, read, compress, upload. Of a restore: plan, download, decompress, write. Before either, of a host that is
+made ready: bootstrap.
 """
 
 from __future__ import annotations

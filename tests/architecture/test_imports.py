@@ -29,6 +29,10 @@ LIGHT: dict[str, tuple[str, set[str]]] = {
     "the package": ("import torpor", HEAVY),
     "messages": ("import torpor.jobs", HEAVY - {"msgspec"}),
     "uploads to B2": ("import torpor.storage.transport_b2", HEAVY - {"msgspec"} | {"b2sdk", "requests", "ssl", "urllib3"}),
+    "machines of Google's": (
+        "import torpor.machines.gce, torpor.machines.gce_provider",
+        HEAVY - {"msgspec"} | {"google", "grpc", "requests", "urllib3"},
+    ),
     "torpor --version": (command("--version"), HEAVY | {"torpor.bench"}),
     "torpor bench --help": (command("bench", "--help"), CODECS | ORCHESTRATOR | {"cryptography", "torpor.bench"}),
 }

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from torpor.errors import DestroyRefused, MachineError, UsageError
+from torpor.access import Access
+from torpor.errors import DestroyRefused, MachineError, TorporError, UsageError
 from torpor.machines.base import Ground, Machine
 from torpor.machines.local import LocalMachine
-from torpor.machines.table import ROWS, is_machine, open_machine
+from torpor.machines.table import ROWS, is_machine, open_machine, open_provider
 from torpor.testing.machine_suite import MachineSuite
 
 
@@ -97,13 +98,32 @@ class TestLocal(MachineSuite):
         assert (outside / "file").read_bytes() == b"not its own"
 
 
-def test_every_row_opens(tmp_path: Path) -> None:
-    assert list(ROWS) == ["local"]
-    for scheme in ROWS:
-        machine = open_machine(f"{scheme}:name", Ground(tmp_path))
-        assert machine.address == f"{scheme}:name"
-        assert machine.status().state == "missing"
-        assert is_machine(machine.address)
+ADDRESSES = {
+    "local": "local:name",
+    "gce": "gce:my-project/us-central1-a/name",
+    "ssh": "ssh://me@machine.example:2222/srv/work",
+    "vast": "vast:1234567",
+}
+
+
+@pytest.mark.parametrize("scheme", ROWS)
+def test_every_row_opens(scheme: str, tmp_path: Path) -> None:
+    """Without an account, and nothing is asked."""
+    machine = open_machine(ADDRESSES[scheme], Ground(tmp_path))
+    assert machine.address == ADDRESSES[scheme]
+    assert is_machine(machine.address)
+    assert ROWS[scheme].form.startswith(f"{scheme}:")
+    assert all((machine.traits.deletes, machine.traits.billed_stopped))
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme, row in ROWS.items() if row.provider])
+def test_every_provider_opens(scheme: str, tmp_path: Path) -> None:
+    """With an account's name alone: nothing is asked."""
+    accounts = Access({"GCE_PROJECT": "my-project", "VAST_API_KEY": "x"})
+    assert open_provider(scheme, Ground(tmp_path, accounts)).traits == open_machine(ADDRESSES[scheme], Ground(tmp_path)).traits
+    with pytest.raises(TorporError) as caught:
+        open_provider(scheme, Ground(tmp_path)).rented()
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize("address", ["", "name", ":name", "local:", "nowhere:name", "/local:x", "local"])

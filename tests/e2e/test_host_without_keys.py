@@ -75,10 +75,12 @@ class Look:
                         data = os.pread(memory.fileno(), min(end - start, 1 << 22), start)
                     except OSError:  # given back meanwhile
                         break
+                    if not data:  # the process has ended
+                        return
                     self.searched += len(data)
                     if self.text in data:
                         self.found.append(f"memory at {start:x}")
-                    start += max(1, len(data))
+                    start += len(data)
 
 
 def test_a_host_has_no_key(server: Rclone, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
+from torpor.control import places, snapshots
 from torpor.control.repository import Repository, open_repository
+from torpor.events import ignore
 from torpor.machines.base import Ground
 from torpor.machines.local import LocalMachine
 from torpor.settings import load
@@ -84,6 +86,13 @@ def fill(root: Path, size: int = MIB) -> Path:
     for path in root.rglob("*"):
         os.utime(path, (1_600_000_000, 1_600_000_000), follow_symlinks=False)
     return root
+
+
+def saved(field: Field, original: Path) -> str:
+    """A snapshot of a folder of this computer; its id."""
+    repository = field.repository()
+    place = places.of_sources(load(), [str(original)])
+    return snapshots.take(repository, place.host, place.scope(), place.state, snapshots.Options(), ignore).snapshot.id
 
 
 def flow_run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -41,7 +41,7 @@ def test_a_bare_host_runs_jobs(bare: Bare, bundles: Path, tmp_path: Path) -> Non
     assert (first.kind, first.stage, first.state) == ("stage", "bootstrap", "started")
     assert (last.stage, last.state, last.done, last.total) == ("bootstrap", "ended", engine.sent_bytes, engine.sent_bytes)
 
-    lab = Lab(tmp_path / "lab", store=LocalStore(tmp_path / "store"), host=Subprocess(engine.command, {}))
+    lab = Lab(tmp_path / "lab", store=LocalStore(str(tmp_path / "store")), host=Subprocess(engine.command, {}))
     workspace = tmp_path / "workspace"
     write(workspace / "weights.bin", weights("bf16", 3 << 20))
     write(workspace / "noise.bin", noise(2 << 20, seed=1))

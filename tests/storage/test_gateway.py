@@ -5,32 +5,26 @@ from __future__ import annotations
 import os
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 
 from torpor.clock import FakeClock
 from torpor.jobs import Grant
 from torpor.remote.gateway import Gateway
-from torpor.remote.gateway_store import TunnelledStore, reachable, served
-from torpor.storage.base import GrantExpired, NotGranted, Refused, Store
-from torpor.storage.grants import join
+from torpor.remote.gateway_store import TunnelledStore
+from torpor.storage.base import Store
 from torpor.storage.local import LocalStore
-from torpor.storage.memory import MemoryStore
-from torpor.storage.options import Options
-from torpor.storage.transfer import Transfer
 from torpor.storage.wrapper import Wrapper
 
 SNAPSHOT = "20260801T120000000-0a1b2c3d"
 PREFIX = f"packs/{SNAPSHOT}/"
 PACK, OTHER, OLD = (f"{SNAPSHOT}/89abcdef-{number}" for number in range(3))
 HOUR = 3600.0
+OVER = b'{"code": "ExpiredToken"}'
 
 
 @pytest.fixture
@@ -141,14 +135,15 @@ def test_a_url_is_good_for_nothing_else(store: Store, clock: FakeClock, folder: 
     put, get = urls(store, clock)
     for url in (put, get):
         for method in ("PUT", "GET", "HEAD"):
-            assert ask(method, FORGED[forgery](url), b"harm" if method == "PUT" else b"") == (403, b""), (method, url)
+            status, body = ask(method, FORGED[forgery](url), b"harm" if method == "PUT" else b"")
+            assert (status, body in (b"", OVER)) == (403, True), (method, url)
     assert objects(folder) == before
 
 
 def test_other_methods_are_refused(store: Store, clock: FakeClock, folder: Path) -> None:
     before = objects(folder)
     put, get = urls(store, clock)
-    assert ask("GET", put) == ask("HEAD", put) == ask("PUT", get, b"harm") == (403, b"")
+    assert [ask("GET", put)[0], ask("HEAD", put)[0], ask("PUT", get, b"harm")[0]] == [403] * 3
     for method in ("DELETE", "POST", "PATCH", "OPTIONS", "PROPFIND", "TRACE"):
         assert ask(method, put, b"harm") == ask(method, get) == (405, b"")
     assert objects(folder) == before
@@ -165,7 +160,7 @@ def test_a_url_ends(store: Store, clock: FakeClock, folder: Path) -> None:
     put, get = urls(store, clock)
     clock.advance(HOUR)
     for status, body in (ask("PUT", put, b"late" * 1_000_000), ask("GET", get)):
-        assert (status, body) == (403, b'{"code": "ExpiredToken"}')
+        assert (status, body) == (403, OVER)
     assert ask("HEAD", get) == (403, b"")
     assert f"packs/{PACK}" not in objects(folder)
 
@@ -177,9 +172,6 @@ def test_an_ended_grant_is_worth_nothing_and_others_go_on(store: Store, clock: F
     store.end_grant(grant)
     assert ask("PUT", grant.put[PACK].url, b"x") == (403, b"")
     assert ask("PUT", other.put[OTHER].url, b"x")[0] == 200
-    with Transfer(grant) as transfer, pytest.raises(Refused) as caught:
-        transfer.put(PACK, [b"x"], blake3(b"x").digest())
-    assert "sig" not in str(caught.value)
     store.end_grant(Grant())
 
 
@@ -189,7 +181,8 @@ def test_another_gateways_urls_are_a_strangers(store: Store, clock: FakeClock, i
         assert ask("GET", url)[0] == 200
     with socket.socket() as sock:
         assert sock.connect_ex(("127.0.0.1", other.port)) != 0
-    assert ask("GET", urls(store, clock)[1].split("/packs")[0] + target(url)) == (403, b"")
+    ours = urls(store, clock)[1].split("/packs")[0] + target(url)
+    assert ask("GET", ours) == ask("GET", ours.replace(OLD, OTHER)) == (403, OVER)  # it may be one of ours, of an earlier process
 
 
 # bodies that break, and writes that must stop
@@ -253,11 +246,14 @@ def test_no_more_connections_than_planned(clock: FakeClock) -> None:
     ids=range(18),
 )  # fmt: skip
 def test_what_could_be_read_in_two_ways_is_not_read(gateway: Gateway, text: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as sock:
+    answer = b""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as sock, suppress(ConnectionError):  # it may not read all of it
         sock.sendall(text)
-        sock.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionResetError):  # it did not read all of it
-            assert sock.recv(100) == b""
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        answer = sock.recv(100)
+    assert answer == b""
+    assert talk(gateway, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 403 ")
 
 
 def test_requests_follow_one_another_on_a_connection(store: Store, clock: FakeClock, gateway: Gateway) -> None:
@@ -315,107 +311,3 @@ def test_an_object_that_is_gone_is_not_found(store: Store, clock: FakeClock) -> 
     _, get = urls(store, clock)
     store.delete([f"packs/{OLD}"])
     assert ask("GET", get) == (404, b"")
-
-
-# as a host's own transport sees it
-
-
-def test_sixteen_threads_read_ranges_of_what_one_wrote(store: Store, clock: FakeClock) -> None:
-    whole = os.urandom(8 << 20)
-    grant = join(store.grant_put(PREFIX, 0, [f"packs/{PACK}"]), store.grant_get([f"packs/{PACK}"], 0))
-    barrier = threading.Barrier(16)
-    with Transfer(grant, clock=clock) as transfer:
-        transfer.put(PACK, [whole], blake3(whole).digest())
-
-        def read(number: int) -> bool:
-            barrier.wait(30)
-            size = len(whole) // 16 + 1000
-            out = memoryview(bytearray(min(size, len(whole) - number * (len(whole) // 16))))
-            transfer.get_into(PACK, number * (len(whole) // 16), out)
-            return bool(out == whole[number * (len(whole) // 16) :][: len(out)])
-
-        with ThreadPoolExecutor(16) as pool:
-            assert all(pool.map(read, range(16)))
-
-
-def test_a_grant_that_ended_by_our_clock_is_renewed(store: Store, clock: FakeClock) -> None:
-    """The host's own clock may say otherwise."""
-    old = store.grant_get([f"packs/{OLD}"], clock.now() + HOUR)
-    clock.advance(HOUR + 1)
-    slow = FakeClock(clock.now() - 2 * HOUR)
-    with Transfer(old, clock=slow) as transfer, pytest.raises(GrantExpired):
-        transfer.get(OLD)
-    with Transfer(old, lambda ask: store.grant_get([f"packs/{name}" for name in ask.get], clock.now() + HOUR), slow) as transfer:
-        assert transfer.get(OLD) == b"old"
-        with pytest.raises(NotGranted):
-            transfer.put(PACK, [b"x"], bytes(32))
-
-
-def test_a_tunnel_that_breaks_is_waited_for(store: Store, inner: Store, clock: FakeClock, gateway: Gateway) -> None:
-    """The way to the gateway ends in the middle of a pack, and comes back on the same port."""
-    whole = os.urandom(3 << 20)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        tunnelled = TunnelledStore(inner, gateway, lambda: port)
-        grant = tunnelled.grant_put(PREFIX, 0, [f"packs/{PACK}"])
-
-        def forward() -> None:
-            with server.accept()[0] as first:
-                first.recv(100_000)
-            for sock, _ in iter(server.accept, None):
-                with sock, socket.create_connection(("127.0.0.1", gateway.port)) as inside:
-                    _pump(sock, inside)
-                return
-
-        thread = threading.Thread(target=forward, daemon=True)
-        thread.start()
-        with Transfer(grant, clock=clock, options=Options(deadline=30)) as transfer:
-            transfer.put(PACK, [whole], blake3(whole).digest())
-            assert transfer.counters().retries >= 1
-        thread.join(30)
-    assert inner.get(f"packs/{PACK}") == whole
-
-
-def _pump(one: socket.socket, other: socket.socket) -> None:
-    """Both ways, until one of them has ended."""
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        while piece := source.recv(65536):
-            sink.sendall(piece)
-        sink.shutdown(socket.SHUT_WR)
-
-    back = threading.Thread(target=copy, args=(other, one), daemon=True)
-    back.start()
-    copy(one, other)
-    back.join(30)
-
-
-# which stores need it
-
-
-def test_only_stores_that_a_host_cannot_reach_are_served(tmp_path: Path) -> None:
-    class Elsewhere(Wrapper):
-        place = "s3://bucket/x"
-
-        @property
-        def url(self) -> str:
-            return self.place
-
-        @property
-        def capabilities(self):  # type: ignore[no-untyped-def]
-            return super().capabilities._replace(presign=True)
-
-    def never(port: int):  # type: ignore[no-untyped-def]
-        raise AssertionError("no tunnel is wanted")
-
-    far = Elsewhere(MemoryStore())
-    assert reachable(far)
-    with served(far, never) as store:
-        assert store is far
-    far.place = "s3://bucket?endpoint=https://s3.eu-west-1.example.com&region=127.0.0.1"
-    assert reachable(far)
-    for endpoint in ("http://127.0.0.1:9000", "https://localhost", "http://[::1]:9000/", "HTTP://127.1.2.3"):
-        far.place = f"s3://bucket?region=x&endpoint={endpoint}"
-        assert not reachable(far)
-    assert not reachable(LocalStore(str(tmp_path)))
-    assert not reachable(MemoryStore())

@@ -22,6 +22,7 @@ COMMANDS = {
     "replicate": Row("torpor.cli.replicate", "Wake one snapshot on several machines at once."),
     "offers": Row("torpor.cli.offers", "List machines that could be rented now."),
     "sweep": Row("torpor.cli.sweep", "End machines that were rented and never handed over."),
+    "trust": Row("torpor.cli.trust", "Believe the host key of an SSH host."),
     "snapshots": Row("torpor.cli.snapshots", "List the snapshots."),
     "show": Row("torpor.cli.show", "Show one snapshot: sizes, problems, receipts, files."),
     "diff": Row("torpor.cli.diff", "Show what differs between two snapshots."),

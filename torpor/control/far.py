@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -17,7 +16,7 @@ from torpor.events import Event, Listener, ignore
 from torpor.jobs import Granter, Job, Result
 from torpor.machines.base import Access
 from torpor.remote.bootstrap import Engine, bootstrap
-from torpor.remote.gateway_store import Tunnel, served
+from torpor.remote.gateway_store import serving
 from torpor.remote.lasting import LastingHost
 from torpor.settings import Settings
 from torpor.ssh.base import Shell, Target
@@ -78,6 +77,11 @@ class Far:
         sent = f"{engine.sent_bytes / 1e6:.1f} MB sent" if engine.fresh else "it was there"
         return Ready(f"engine ready on Python {python}, {sent}, {engine.seconds:.1f} s", engine.seconds)
 
+    @property
+    def state(self) -> bytes:
+        """The host's folder for records; absolute once the host was prepared."""
+        return self._access.state if self._engine is None else self._absolute(self._access.state, self._engine)
+
     def _absolute(self, state: bytes, engine: Engine) -> bytes:
         return state if state.startswith(b"/") else engine.facts.home.encode(errors="surrogateescape") + b"/" + state
 
@@ -105,15 +109,18 @@ class Far:
             self._host.stop()
 
     @contextmanager
-    def reaching(self, store: Store) -> Iterator[Store]:
-        """The store such as this host can reach it: a folder of this computer is served through a tunnel while the block runs."""
-        with served(store, self._tunnel(), self._clock) as reached:
-            yield reached
+    def reaching(self) -> Iterator[Callable[[Store], Store]]:
+        """Makes stores such as this host can reach: a folder of this computer is served through a tunnel while the block runs."""
+        with serving(self.tunnel(), self._clock) as reach:
+            yield reach
 
-    def _tunnel(self) -> Tunnel:
-        from torpor.ssh.connect import known_files
-        from torpor.ssh.keeping import kept_open
+    def tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+        from torpor.ssh.tunnel import reverse
 
-        accounts = self._settings.access
-        files = known_files(Home(self._settings.home).machines, accounts)
-        return partial(kept_open, self._target, identity=accounts.get("TORPOR_SSH_KEY"), known_hosts=files)
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, _port(self._rental))
+
+
+def _port(rental: str) -> int:
+    """The port of the host's loopback where its store is found: the same for whoever takes up a job that another process began, since the
+    job knows no other. Below those that systems give out by themselves."""
+    return 20_000 + int(rental[:8], 16) % 12_000 if rental else 0

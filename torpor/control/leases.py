@@ -17,7 +17,7 @@ import msgspec
 from torpor.clock import Clock, rfc3339
 from torpor.control import places
 from torpor.control.home import Home
-from torpor.errors import DestroyRefused, MachineError, MissingDependency, TorporError
+from torpor.errors import DestroyRefused, MachineError, MissingDependency, TorporError, UsageError
 from torpor.machines import lease as leases
 from torpor.machines.base import Machine, Provider, Rented, Status, Unused
 from torpor.machines.lease import Lease
@@ -155,7 +155,7 @@ def sweep(settings: Settings, clock: Clock, *, dry_run: bool = False, kinds: Ite
         try:
             provider = open_provider(kind, ground)
             rented = list(provider.rented())
-        except (MissingDependency, MachineError) as error:
+        except (MissingDependency, MachineError, UsageError) as error:
             if any(record.kind == kind and record.phase in ("intended", "made") for record in book.all()):
                 yield Found(kind, "", "failed", f"It can't be asked: {error.what}")
             continue

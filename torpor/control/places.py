@@ -66,12 +66,12 @@ class Place(msgspec.Struct, frozen=True):
 
     @contextmanager
     def reached(self, repository: Repository) -> Iterator[Repository]:
-        """The repository, with a store whose grants the workspace's machine can use."""
+        """The repository, with stores whose grants the workspace's machine can use."""
         if self.far is None:
             yield repository
             return
-        with self.far.reaching(repository.store) as store:
-            yield repository if store is repository.store else msgspec.structs.replace(repository, store=store)
+        with self.far.reaching() as reach:
+            yield msgspec.structs.replace(repository, store=reach(repository.store), reach=reach)
 
 
 def ground(settings: Settings, clock: Clock = SYSTEM) -> Ground:

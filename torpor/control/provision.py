@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.control import leases, places
 from torpor.control.home import Home
 from torpor.control.leases import Book
-from torpor.errors import MachineError, MissingDependency, TorporError
+from torpor.errors import MachineError, MissingDependency, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
@@ -24,7 +25,7 @@ from torpor.ssh import keys
 BOOT = 480.0  # seconds for a machine to boot; images take minutes on slow links, hours on hopeless ones
 ATTEMPTS = 5  # offers that are tried before giving up
 LEASE = 4 * 3600.0  # seconds that a machine may live before it is handed over
-_POLL = 5.0
+_POLL = (1.0, 2.0, 3.0, 5.0)  # seconds between looks at a machine that boots; providers' clients keep their own limits besides
 
 Pause = Callable[[float], None]
 
@@ -64,8 +65,10 @@ def market(settings: Settings, wish: Wish, kinds: Sequence[str] = (), clock: Clo
     for kind in kinds or providers():
         try:
             offers += open_provider(kind, places.ground(settings, clock)).offers(wish)
-        except (MachineError, MissingDependency) as error:
-            silent[kind] = str(error)
+        except (MachineError, MissingDependency, UsageError) as error:
+            if kinds and isinstance(error, UsageError):
+                raise
+            silent[kind] = error.what
     if not offers and silent:
         raise MachineError(
             f"No offer could be asked for: {'; '.join(f'{kind}: {why}' for kind, why in silent.items())}",
@@ -121,6 +124,7 @@ def provision(
 def until_running(machine: Machine, clock: Clock, pause: Pause, until: float, listen: Listener) -> Status:
     """Wait for a machine that was made. Raises `MachineError` when it never will run, or not in time."""
     last = ""
+    waits = chain(_POLL[:-1], repeat(_POLL[-1]))
     while True:
         status = machine.status()
         if status.state == "running":
@@ -132,7 +136,7 @@ def until_running(machine: Machine, clock: Clock, pause: Pause, until: float, li
             raise MachineError(f"{machine.address} is {status.state} instead of starting{f': {last}' if last else ''}.")
         if clock.now() >= until:
             raise MachineError(f"{machine.address} did not boot in time{f': {last}' if last else ''}.")
-        pause(_POLL)
+        pause(next(waits))
 
 
 def fail(settings: Settings, made: Provisioned, why: str, clock: Clock = SYSTEM) -> str:

@@ -28,8 +28,15 @@ def _silent(text: str) -> None:
     del text
 
 
+def _as_it_is(store: Store) -> Store:
+    return store
+
+
 class Repository(msgspec.Struct):
-    """Everything the control side needs to act on one repository. `keys` is None where only public data can be read."""
+    """Everything the control side needs to act on one repository. `keys` is None where only public data can be read.
+
+    `reach` makes any store one whose grants the job's host can use.
+    """
 
     store: Store
     config: Config
@@ -38,6 +45,7 @@ class Repository(msgspec.Struct):
     keys: Keyset | None = None
     clock: Clock = SYSTEM
     created: bool = False
+    reach: Callable[[Store], Store] = _as_it_is
     notes: list[str] = msgspec.field(default_factory=list)
 
     @property

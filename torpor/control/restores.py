@@ -98,7 +98,7 @@ def restore(
         notes.append(text)
         listen(Event(kind="note", at=0.0, level="warning", text=text))
 
-    asked = repository.store
+    asked, reach = repository.store, repository.reach
     repository, plan = _plan_somewhere(repository, snapshot_id, target, options, note)
     snapshot = plan.snapshot
     catalogue.pin(repository, snapshot)
@@ -106,7 +106,8 @@ def restore(
     copies = copylist.stores_of(repository, snapshot_id, notes)
     if repository.store is not asked and asked.url not in (store.url for store in copies):
         copies.append(asked)  # it does not give the manifest, but may have packs
-    grants = ForRestore(repository, [ref.name, *plan.packs], copies)
+    copies = [reach(store) for store in copies]
+    grants = ForRestore(msgspec.structs.replace(repository, store=reach(repository.store)), [ref.name, *plan.packs], copies)
     folder, bound = options.cache or os.fsencode(repository.settings.cache), options.cache_bytes or repository.settings.cache_bytes
 
     def job(id: str) -> RestoreJob:

@@ -153,7 +153,10 @@ def _follow(
     slot.drop()
     if made is None:
         grants.end()
-        _leave(repository, snapshot)
+        if snapshot in catalogue.ids(repository):  # it was committed, and the process died then
+            claims.release(repository, snapshot)
+        else:
+            _leave(repository, snapshot)
     return made
 
 

@@ -60,13 +60,16 @@ class Client:
         def pages() -> list[tuple[str, Any]]:
             request = {"project": self._project, "filter": f"labels.{label}:*"}
             found: list[tuple[str, Any]] = []
-            for scope, listed in self._instances.aggregated_list(request=request, **_OPTIONS):
-                if listed.warning.code not in ("", "NO_RESULTS_ON_PAGE"):
+            for page in self._instances.aggregated_list(request=request, **_OPTIONS).pages:
+                silent = list(page.unreachables)
+                for scope, listed in page.items.items():
+                    silent += [] if listed.warning.code in ("", "NO_RESULTS_ON_PAGE") else [scope]
+                    found += [(scope.rpartition("/")[2], instance) for instance in listed.instances]
+                if silent:
+                    where = ", ".join(sorted(scope.rpartition("/")[2] for scope in silent))
                     raise GceUnavailable(
-                        f"Google Compute Engine can't say what is in {scope.rpartition('/')[2]}.", safe="Nothing was changed.",
-                        remedy="Try again later.",
-                    )  # fmt: skip
-                found += [(scope.rpartition("/")[2], instance) for instance in listed.instances]
+                        f"Google Compute Engine can't say what is in {where}.", safe="Nothing was changed.", remedy="Try again later."
+                    )
             return found
 
         found: list[tuple[str, Any]] = self._try("list the machines of", self._project, pages)

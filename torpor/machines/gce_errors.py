@@ -20,7 +20,7 @@ _TITLE = "Google Compute Engine"
 _ROLE = "Give the service account the role Compute Instance Admin (v1), and turn the Compute Engine API on (docs/machines.md)."
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{1,60}")
 _BUSY = ("rateLimitExceeded", "userRateLimitExceeded", "concurrentOperationQuotaExceeded")
-_RESOURCE = re.compile(r"'projects/[^']*/instances/[^'/]*'")
+_RESOURCE = re.compile(r"'projects/[^']*/instances/[^'/]+(?:/[^']*)?'")
 
 
 class GceUnavailable(MachineError):
@@ -125,8 +125,9 @@ def _kinds() -> tuple[type[Exception], ...]:
     import urllib3
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
+    from google.protobuf.json_format import ParseError
 
-    return (GoogleAPIError, GoogleAuthError, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+    return (GoogleAPIError, GoogleAuthError, ParseError, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 def _translated(doing: str, what: str, error: BaseException) -> TorporError:
@@ -144,6 +145,8 @@ def _translated(doing: str, what: str, error: BaseException) -> TorporError:
         return GceUnavailable("Google's token service did not answer.", safe="Nothing was changed.", remedy="Try again later.")
     if isinstance(error, requests.exceptions.SSLError):
         return GceRefused(f"{_TITLE} has no certificate that this computer trusts.", remedy="Check GCE_ENDPOINT and this network.")
+    if type(error).__name__ == "ParseError":
+        return GceUnavailable(f"{_TITLE} answered with no JSON when it was asked to {doing} {what}.", safe=AGAIN, remedy="Try again later.")
     return GceUnavailable(
         f"The connection to {_TITLE} failed when it was asked to {doing} {what}.", safe=AGAIN, remedy="Check the network, and try again."
     )

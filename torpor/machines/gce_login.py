@@ -29,8 +29,10 @@ _LOCK = threading.Lock()
 
 
 class Services(NamedTuple):
-    """The two clients, with the same options, and what the status of an operation is at its end. An operation is waited for with `operations`: what `insert` and its like return waits at
-    Google's own address, whatever the endpoint (docs/machines.md)."""
+    """The two clients, with the same options, and what the status of an operation is at its end.
+
+    An operation is waited for with `operations`: what `insert` and its like return waits at Google's own address, whatever the endpoint.
+    """
 
     instances: Any
     operations: Any

@@ -24,6 +24,7 @@ LEASE, UNTIL, KEPT = "torpor", "torpor-until", "kept"  # labels: keys and values
 HOST_KEY, DISK_TYPE, SCRIPT = "torpor-host-key", "torpor-disk-type", "startup-script"  # of the metadata
 
 _GIB = 1 << 30
+_TELL = "http://metadata.google.internal/computeMetadata/v1/instance/guest-attributes/torpor/ready"
 
 
 class Kind(NamedTuple):
@@ -105,7 +106,7 @@ def resource(place: Place, kind: Kind, size: int, lease: Lease, keys: HostIdenti
                     "disk_size_gb": size,
                     "disk_type": f"{zone}/diskTypes/{disk_type(accounts)}",
                     "source_image": image or "projects/debian-cloud/global/images/family/debian-13",
-                    "labels": labels(lease),
+                    "labels": {LEASE: lease.id},
                 },
             }
         ],
@@ -146,10 +147,13 @@ if ! cmp -s "$key.torpor" "$key"; then
     systemctl restart ssh || systemctl restart sshd || service ssh restart
 fi
 rm -f "$key.torpor"
-id {USER} >/dev/null 2>&1 || useradd --create-home --shell /bin/bash {USER}
+id {USER} >/dev/null 2>&1 || useradd --create-home --shell /bin/bash {USER} || id {USER} # Google's agent may do the same just now
 mkdir -p {WORKSPACE}
 chmod 755 {WORKSPACE}
 chown {USER}: {WORKSPACE}
-curl --silent --show-error --fail --retry 10 --retry-all-errors -X PUT -H 'Metadata-Flavor: Google' --data ready \\
-    "http://${{GCE_METADATA_HOST:-metadata.google.internal}}/computeMetadata/v1/instance/guest-attributes/torpor/ready"
+for wait in 1 2 4 8 16 32; do
+    curl --silent --show-error --fail -X PUT -H 'Metadata-Flavor: Google' --data ready {_TELL} && exit 0
+    sleep $wait
+done
+exit 1
 """

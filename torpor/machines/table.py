@@ -26,6 +26,7 @@ class Row(NamedTuple):
 
 ROWS = {
     "local": Row("torpor.machines.local", "LocalMachine", "local:NAME"),
+    "ssh": Row("torpor.machines.ssh", "SshMachine", "ssh://user@host:port/absolute/path", extra="ssh"),
     "gce": Row("torpor.machines.gce", "GceMachine", "gce:PROJECT/ZONE/NAME", "torpor.machines.gce_provider:GceProvider", "gce"),
     "vast": Row("torpor.machines.vast", "VastMachine", "vast:ID", "torpor.machines.vast_market:VastProvider", "vast"),
 }

@@ -6,21 +6,26 @@ import os
 import posixpath
 import re
 import time
+from collections.abc import Callable
+from typing import Any
 
-from torpor.errors import DestroyRefused, UsageError
+from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines import lease as leases
 from torpor.machines.base import Access, Ground, Proof, Status, Traits, Unused
 from torpor.machines.vast_client import Client, Pause
 from torpor.machines.vast_end import end
 from torpor.machines.vast_errors import NeverBoots
 from torpor.machines.vast_papers import Drawer, Papers
-from torpor.machines.vast_state import addresses, judge, not_running, rental, text
-from torpor.ssh.base import Target
+from torpor.machines.vast_state import Seen, addresses, judge, not_running, rental, text
+from torpor.ssh import link
+from torpor.ssh.base import Target, Unreachable
 
 WORKSPACE = "/workspace"
 BOOT = 480.0  # seconds; an image that is not there yet takes minutes to load, on a slow link hours
 _POLL = 5.0
 _NAME = re.compile(r"([1-9][0-9]{0,17})(/.*)?\Z")
+
+Shown = Callable[[str, int], str]
 
 TRAITS = Traits(
     deletes="Destroying it deletes its disk and all that is on it, at once.",
@@ -31,11 +36,14 @@ TRAITS = Traits(
 
 
 class VastMachine:
-    """`vast:ID`, or `vast:ID/absolute/path` for another workspace than /workspace. `pause` waits so many seconds."""
+    """`vast:ID`, or `vast:ID/absolute/path` for another workspace than /workspace. `pause` waits so many seconds; `shown` tells the host
+    key that an address shows."""
 
     traits = TRAITS
 
-    def __init__(self, name: str, ground: Ground, *, client: Client | None = None, pause: Pause = time.sleep) -> None:
+    def __init__(
+        self, name: str, ground: Ground, *, client: Client | None = None, pause: Pause = time.sleep, shown: Shown = link.shown
+    ) -> None:
         found = _NAME.match(name)
         if found is None:
             raise UsageError(f"{name[:60]!a} is no instance of vast.ai.", remedy="Write its number: vast:1234567")
@@ -44,6 +52,7 @@ class VastMachine:
         self._ground = ground
         self._clock = ground.clock
         self._pause = pause
+        self._shown = shown
         self._drawer = Drawer(ground, self.id)
         self._client = client or Client(ground.accounts, ground.clock, pause)
 
@@ -56,17 +65,41 @@ class VastMachine:
         return rental(self.id)
 
     def status(self) -> Status:
+        found, papers, seen = self._look()
+        if found is None:
+            return self._absent(papers)
+        detail = f"told to end, and still there: {seen.detail}" if papers.ending else seen.detail
+        return Status(self.address, seen.state, self.rental, detail, seen.price)
+
+    def _look(self) -> tuple[dict[str, Any] | None, Papers, Seen]:
+        """What the service has, what is known here, and what that makes of it. One that runs has taken our host key, too."""
         papers = self._drawer.read()
         found = self._client.show(self.id)
         if found is None:
-            return self._absent(papers)
+            return None, papers, Seen("missing", "", None)
         seen = judge(found, papers, self._clock.now())
-        detail = f"told to end, and still there: {seen.detail}" if papers.ending else seen.detail
-        return Status(self.address, seen.state, self.rental, detail, seen.price)
+        if seen.state == "running" and papers.host_key and papers.ready != papers.asked:
+            why = self._not_ready(found, papers.host_key)
+            if why:
+                return found, papers, seen._replace(state="starting", detail=why)
+            papers = self._drawer.note(ready=papers.asked)
+        return found, papers, seen
+
+    def _not_ready(self, found: dict[str, Any], expected: str) -> str:
+        """It is said to run before its script is done; until then it shows a key of its image's, and nobody may log in. Only looked at,
+        and only until the right one is seen: later another one is another machine."""
+        for host, port in addresses(found):
+            try:
+                return "" if self._shown(host, port) == expected else "its host key is being installed"
+            except Unreachable:
+                continue
+        return "its SSH server does not answer yet"
 
     def _absent(self, papers: Papers) -> Status:
         if papers.destroyed or papers.ending:
             return Status(self.address, "destroyed", self.rental)
+        if papers.account and papers.account != self._client.account:
+            return Status(self.address, "missing", detail="it was made by another account's key")
         if papers.wish:
             return Status(self.address, "destroyed", self.rental, "it is gone, and not by us")
         return Status(self.address, "missing")
@@ -108,12 +141,10 @@ class VastMachine:
             self._pause(_POLL)
 
     def access(self) -> Access:
-        papers = self._drawer.read()
-        found = self._client.show(self.id)
+        found, papers, seen = self._look()
         if found is None:
             gone = self._absent(papers)
             raise not_running(self.address, gone.state, gone.detail)
-        seen = judge(found, papers, self._clock.now())
         if seen.state != "running":
             raise not_running(self.address, seen.state, seen.detail)
         first, *others = addresses(found)
@@ -133,6 +164,12 @@ class VastMachine:
         if found is None and papers.destroyed and papers.destroyed == proof.rental:
             return self._absent(papers)
         proof.check(self.address, self.rental, self._clock)
+        if found is None and papers.account not in ("", self._client.account):
+            raise MachineError(
+                f"{self.address} was made by another account's key, and this one does not see it: IT MAY STILL BE BILLED.",
+                safe="The snapshots are untouched.",
+                remedy="Set VAST_API_KEY to a key of that account and run the command again.",
+            )
         if found is not None:
             self._refuse_kept(proof, text(found, "label"))
             self._drawer.note(ending=self.rental, snapshot=proof.snapshot)

@@ -10,15 +10,16 @@ from torpor.errors import MachineError
 from torpor.machines import lease as leases
 from torpor.machines.base import Ambiguous, BidTooLow, Ground, HostIdentity, OfferGone, Rented, Status
 from torpor.machines.lease import Lease
-from torpor.machines.vast import TRAITS, VastMachine
+from torpor.machines.vast import TRAITS, Shown, VastMachine
 from torpor.machines.vast_client import Client, Pause
 from torpor.machines.vast_end import end
 from torpor.machines.vast_errors import VastGone, VastRefused, VastSilent
 from torpor.machines.vast_offers import disk_size, offer_of, query
-from torpor.machines.vast_papers import Drawer
+from torpor.machines.vast_papers import Drawer, Papers
 from torpor.machines.vast_start import script
 from torpor.machines.vast_state import judge, rental, text
 from torpor.plan.offers import Offer, Wish
+from torpor.ssh import link
 
 IMAGE = "vastai/base-image:@vastai-automatic-tag"  # made by vast.ai, and kept on most hosts, so that it boots in half a minute
 _LOOKS = (2.0, 3.0, 5.0, 10.0, 20.0, 20.0)  # seconds before each look for what a lost answer may have made
@@ -29,15 +30,16 @@ class VastProvider:
 
     traits = TRAITS
 
-    def __init__(self, ground: Ground, *, client: Client | None = None, pause: Pause = time.sleep) -> None:
+    def __init__(self, ground: Ground, *, client: Client | None = None, pause: Pause = time.sleep, shown: Shown = link.shown) -> None:
         self._ground = ground
         self._clock = ground.clock
         self._pause = pause
+        self._shown = shown
         self._client = client or Client(ground.accounts, ground.clock, pause)
         self._client.require_key()
 
     def machine(self, name: str) -> VastMachine:
-        return VastMachine(name, self._ground, client=self._client, pause=self._pause)
+        return VastMachine(name, self._ground, client=self._client, pause=self._pause, shown=self._shown)
 
     def offers(self, wish: Wish) -> list[Offer]:
         rows = self._client.search(query(wish, self._ground.accounts.get("VAST_CPU_FILTER")))
@@ -54,7 +56,8 @@ class VastProvider:
                 raise
             instance = self._adopt(lease, error)
         try:
-            Drawer(self._ground, instance).note(host_key=keys.public, label=lease.label, wish="running", asked=self._clock.now())
+            made = Papers(host_key=keys.public, label=lease.label, wish="running", asked=self._clock.now(), account=self._client.account)
+            Drawer(self._ground, instance).write(made)
             self._client.attach_key(instance, keys.login)
         except BaseException as error:
             self._end(instance, error)
@@ -80,7 +83,11 @@ class VastProvider:
             label, instance = leases.parse(text(row, "label")), text(row, "id")
             if label is None or not instance.isdigit():
                 continue
-            seen = judge(row, Drawer(self._ground, instance).read(), self._clock.now())
+            try:
+                papers = Drawer(self._ground, instance).read()
+            except MachineError:  # what is billed is listed, whatever became of its papers
+                papers = Papers()
+            seen = judge(row, papers, self._clock.now())
             address = f"vast:{instance}"
             found.append(Rented(address, label, Status(address, seen.state, rental(instance), seen.detail, seen.price)))
         return found
@@ -118,8 +125,7 @@ class VastProvider:
             raise OfferGone(f"The offer {offer.id} of vast.ai is gone.", safe="Nothing was made.", remedy="Take the next.") from error
         except VastRefused as error:
             made = str(error.answer.get("new_contract") or "")
-            for instance in {made} - {""} | set(self._labelled(str(body["label"]))):
-                self._end(instance, error)
+            self._clear(made, str(body["label"]), error)
             if error.code in ("insufficient_bid", "invalid_price") or (made and offer.interruptible):
                 raise BidTooLow(
                     f"${offer.bid:.4f} an hour does not win the offer {offer.id}: {error.what}", safe="Nothing is left.", remedy="Bid more."
@@ -129,6 +135,19 @@ class VastProvider:
         if not made.isdigit():
             raise VastSilent(f"vast.ai did not say which instance it made of {offer.id}.")
         return made
+
+    def _clear(self, made: str, label: str, why: VastRefused) -> None:
+        """End what came of a refused request: the machine that it names, and any with the label. Raises `Ambiguous` where in doubt."""
+        if made.isdigit():
+            self._end(made, why)
+        try:
+            left = self._labelled(label)
+        except MachineError as error:
+            raise Ambiguous(
+                f"Whether a machine was made with the label {label} is not known: {error.what}", remedy="`torpor sweep` looks again."
+            ) from why
+        for instance in left:
+            self._end(instance, why)
 
     def _labelled(self, label: str) -> list[str]:
         """Oldest first."""

@@ -30,6 +30,7 @@ def query(wish: Wish, cpu: str = "") -> dict[str, Any]:
         "verified": {"eq": True},
         "external": {"eq": False},
         "rentable": {"eq": True},
+        "rented": {"eq": False},
         "disk_space": {"gte": disk},
         "order": [["dph_total", "asc"]],
         "type": "bid" if wish.interruptible else "on-demand",

@@ -16,13 +16,16 @@ from torpor.machines.base import Ground
 
 
 class Papers(msgspec.Struct, frozen=True, kw_only=True):
-    """`host_key`: public. `wish`: what we asked for last, at `asked` (seconds since 1970); empty if never. `ending`, `destroyed`: the
-    rental that we began to end, and that was seen gone."""
+    """`host_key`: public. `wish`: what we asked for last, at `asked` (seconds since 1970); empty if never. `ready`: the `asked` of the
+    start since which it shows that key. `ending`, `destroyed`: the rental that we began to end, and that was seen gone. `account`: a
+    digest of the key that made it: another account sees nothing of it."""
 
+    account: str = ""
     host_key: str = ""
     label: str = ""
     wish: Literal["", "running", "stopped"] = ""
     asked: float = 0.0
+    ready: float = 0.0
     ending: str = ""
     destroyed: str = ""
     snapshot: str = ""

@@ -26,7 +26,8 @@ SERVE = "torpor.remote.serve"
 # What jobs import, tried once on the host; its Python keeps them compiled from then on.
 TRIED = (
     "torpor.codecs.lz4", "torpor.codecs.planes", "torpor.codecs.zstd", "torpor.hibernate.check", "torpor.hibernate.preview",
-    "torpor.hibernate.probe", "torpor.hibernate.run", SERVE, "torpor.storage.transport_http", "torpor.wake.run",
+    "torpor.hibernate.probe", "torpor.hibernate.run", "torpor.remote.daemon", "torpor.remote.detached", SERVE,
+    "torpor.storage.transport_http", "torpor.wake.run",
 )  # fmt: skip
 
 

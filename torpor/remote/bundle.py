@@ -12,9 +12,11 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -104,6 +106,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _clean(cache: Path) -> None:
     before = time.time() - MONTH
-    for path in (*cache.glob(f"*{SUFFIX}"), *cache.glob("made-*.json")):
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
+    for path in (*cache.glob(f"*{SUFFIX}"), *cache.glob("made-*.json"), *cache.glob("wheels-*")):
+        with suppress(FileNotFoundError):  # another process cleans up too
+            if path.stat().st_mtime < before:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

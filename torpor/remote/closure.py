@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torpor
 
-ENTRIES = ("torpor.remote.entry", "torpor.remote.serve", "torpor.gpu.child")
+ENTRIES = ("torpor.remote.entry", "torpor.remote.serve", "torpor.remote.detached", "torpor.gpu.child")
 ROOT = Path(torpor.__file__).parent
 
 

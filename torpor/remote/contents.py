@@ -21,7 +21,7 @@ from torpor.remote import closure, wheels
 from torpor.remote.platforms import Platform, here, least_glibc, runs
 
 T = TypeVar("T")
-_UNUSED = ("*.pyi", "*/__pycache__/*", "*/tests/*", "*.dist-info/*", "*-*.data/*", "*.pth")
+_UNUSED = ("*.pyi", "*/__pycache__/*", "tests/*", "*/tests/*", "*.dist-info/*", "*-*.data/*", "*.pth")
 
 
 class Part(NamedTuple):

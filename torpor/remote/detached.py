@@ -139,10 +139,10 @@ def forget(folder: JobFolder) -> None:
     folder.remove()
 
 
-def main(words: list[str]) -> int:
-    """One command; its exit code is returned."""
+def main(words: list[str] | None = None) -> int:
+    """One command, of this process's arguments unless given; its exit code is returned."""
     try:
-        command, state, name, *rest = words
+        command, state, name, *rest = sys.argv[1:] if words is None else words
         folder = folder_of(os.fsencode(state), name)
         if command == "attach":
             attach(folder, max(1, int(rest[0])), float(rest[1]))
@@ -166,4 +166,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -29,12 +29,13 @@ class Following:
 
     def __init__(self, host: LastingHost, name: str, job: Job | None, hear: Listener, ask: Granter | None) -> None:
         self._host = host
-        self._name = name
+        self.name = name
         self._job = job
         self._hear = hear
         self._ask = ask
         self._patience = host.patience()
         self._line = 0  # the last one seen, of those that the host keeps
+        self._asked = 0
         self._there = False  # whether the host has shown that it knows the job
         self._over = False
         self._stops = 0
@@ -76,7 +77,7 @@ class Following:
                 self._patience.lost(_goes_on(error))
 
     def _connect(self) -> End | None:
-        channel = self._channel = self._host.open("detached", "attach", self._name, str(self._line + 1), f"{self._host.wait:g}")
+        channel = self._channel = self._host.open("detached", "attach", self.name, str(self._line + 1), f"{self._host.wait:g}")
         try:
             talk = Talk(channel)
             known = talk.greeting().job
@@ -100,11 +101,15 @@ class Following:
 
     def _seen(self, line: Line) -> bool:
         self._there = True
-        self._patience.heard()
-        if line.ask is None and line.number:
+        if line.ask is not None:
+            if line.number > self._asked:
+                self._asked = line.number
+                self._patience.heard()
+        elif line.number:
             if line.number <= self._line:
                 return False
             self._line = line.number
+            self._patience.heard()
         return True
 
     def _died(self) -> End:
@@ -145,7 +150,7 @@ class Following:
     def _tell(self, command: str) -> None:
         for _ in range(_TELLS):
             try:
-                self._host.command(command, self._name)
+                self._host.command(command, self.name)
                 return
             except (Dropped, Unreachable):
                 self._host.pause(1.0)

@@ -142,15 +142,25 @@ class Gateway:
                 threading.Event().wait(0.1)  # no descriptor left, for instance
                 continue
             with self._lock:
-                if self._closed or len(self._threads) >= self._most:
+                closed = self._closed
+                if closed or len(self._threads) >= self._most or not self._begin(sock):
                     sock.close()
-                    if self._closed:
-                        return
-                    continue
-                connection = Connection(sock, self._stall)
-                thread = threading.Thread(target=self._serve, args=(connection,), name="gateway", daemon=True)
-                self._threads[connection] = thread
-                thread.start()
+            if closed:
+                return
+
+    def _begin(self, sock: socket.socket) -> bool:
+        """Serve a connection on a thread of its own; whether there could be one."""
+        try:
+            connection = Connection(sock, self._stall)
+            thread = threading.Thread(target=self._serve, args=(connection,), name="gateway", daemon=True)
+            self._threads[connection] = thread
+            thread.start()
+        except OSError:  # it is gone again
+            return False
+        except RuntimeError:  # no more threads
+            del self._threads[connection]
+            return False
+        return True
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -170,13 +180,17 @@ class Gateway:
             refuse(connection, 405)
             return
         wanted = self._signer.read(head.method, head.target)
+        if wanted is None and self._signer.is_one(head.target):
+            # Perhaps one that stood here in an earlier process signed it: as over, a job asks for a fresh one. It tells nothing of what is.
+            self._expired(connection, head)
+            return
         if wanted is None:
             refuse(connection, 403)
             return
         with self._lock:
             scope = self._scopes.get(wanted.scope)
         if wanted.expires and wanted.expires <= self._clock.now():
-            refuse(connection, 403, most=PACK_MAX, body=_EXPIRED if head.method != "HEAD" else b"")
+            self._expired(connection, head)
         elif scope is None:
             refuse(connection, 403, most=PACK_MAX)
         elif head.method == "PUT":
@@ -184,3 +198,7 @@ class Gateway:
                 respond(connection, head, scope.store, wanted.name, scope.check)
         else:
             respond(connection, head, scope.store, wanted.name, scope.check)
+
+    @staticmethod
+    def _expired(connection: Connection, head: Head) -> None:
+        refuse(connection, 403, most=PACK_MAX, body=_EXPIRED if head.method != "HEAD" else b"")

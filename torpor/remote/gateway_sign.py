@@ -33,6 +33,11 @@ class Signer:
         """The path and query for one request. `name`: the object's in full."""
         return f"/{name}?expires={expires}&method={method}&scope={scope}&sig={self._sign(method, name, scope, expires)}"
 
+    @staticmethod
+    def is_one(target: str) -> bool:
+        """Whether some gateway may have made it, which need not have been this one."""
+        return len(target) <= TARGET_MAX and _TARGET.match(target) is not None
+
     def read(self, method: str, target: str) -> Wanted | None:
         """None unless the target was made by `target`, byte for byte, for this method. What may be read may be asked for its head.
 

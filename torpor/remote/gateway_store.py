@@ -64,6 +64,13 @@ class TunnelledStore(Wrapper):
         for scope in {scope_of(request.url) for request in requests}:
             self._gateway.end(scope)
 
+    def revocation(self, grant: Grant) -> str:
+        """Nothing outlives the gateway, so another process has nothing to take back."""
+        return ""
+
+    def revoke(self, revocation: str) -> None:
+        return
+
     def _grant(self, method: str, names: Sequence[str], expires: float) -> Grant:
         from torpor.jobs import Grant, Request
 

@@ -64,6 +64,7 @@ class LastingHost:
         self._channel: Channel | None = None
         self._stopped = False
         self._reached = False
+        self._ended: set[str] = set()  # jobs whose end was heard
 
     def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         name = name_of(job)
@@ -81,7 +82,11 @@ class LastingHost:
             return None
 
     def forget(self, name: str) -> None:
-        self.command("forget", name)
+        if name in self._ended:  # no Python has to start for that
+            self._ended.discard(name)
+            self._shell.run(shlex.join(["rm", "-rf", "--", os.path.join(self._state, "jobs", name)]))
+        else:
+            self.command("forget", name)
 
     def stop(self) -> None:
         if self._following is not None:
@@ -116,7 +121,9 @@ class LastingHost:
     def _follow(self, following: Following) -> End:
         self._following = following
         try:
-            return following.end()
+            end = following.end()
+            self._ended.add(following.name)
+            return end
         finally:
             self._following = None
 

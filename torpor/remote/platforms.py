@@ -46,10 +46,12 @@ def here() -> Platform | None:
 def least_glibc(tags: list[str], architecture: str) -> tuple[int, int] | None:
     """The oldest glibc that a wheel with these tags (`cp311-cp311-manylinux_2_17_x86_64`) runs on; None: it runs on the machine that
     made it, or on another processor."""
-    found = []
-    for tag in tags:
-        if (parts := _TAG.fullmatch(tag)) and (parts["one"] or parts["two"] or architecture) == architecture:
-            found.append((2, int(parts["minor"] or _YEARS.get(parts["year"] or "", 0))))
+    parsed = filter(None, map(_TAG.fullmatch, tags))
+    found = [
+        (2, int(tag["minor"] or _YEARS.get(tag["year"] or "", 0)))
+        for tag in parsed
+        if (tag["one"] or tag["two"] or architecture) == architecture
+    ]
     return min(found, default=None)
 
 

@@ -12,7 +12,8 @@ Each line begins with `torpor: `, unlike what a login may print before.
 
 Below `base`: `<name>/` an engine, whole from the moment it has that name; `<name>.<digest>.upload-<n>` what has arrived, locked by its
 writer; `<name>.partial-…` what is being unpacked; `.trash-…` what is being deleted. An engine that runs has its `in-use` locked.
-Two that bootstrap at once write two uploads; who unpacks first wins. An end of the stream leaves the upload for the next attempt.
+An end of the stream leaves the upload for the next attempt. Two that bootstrap at once write two uploads, the second beginning with what
+the first has; who unpacks first wins.
 """
 
 from __future__ import annotations
@@ -105,6 +106,15 @@ def is_ready(base: str, name: str) -> bool:
     return False
 
 
+def take_over(fd: int, other: str) -> None:
+    """Begin with what has arrived for another receiver: the end of its connection may reach it late, or never."""
+    with suppress(FileNotFoundError), open(other, "rb") as file:
+        if os.fstat(fd).st_size < os.fstat(file.fileno()).st_size:
+            os.ftruncate(fd, 0)
+            with open(os.dup(fd), "wb") as mine:
+                shutil.copyfileobj(file, mine, PIECE)
+
+
 def fill(fd: int, size: int) -> bool:
     """Read what is missing; False if the stream ended before. A file that is too long is not one of these."""
     have = os.fstat(fd).st_size
@@ -186,9 +196,11 @@ def receive(base: str, name: str, digest: str, size: int, start: list[str]) -> s
     os.makedirs(base, mode=0o700, exist_ok=True)
     if is_ready(base, name):
         return "ready"
-    number = 0
-    while (fd := lock(upload := os.path.join(base, f"{name}.{digest[:16]}.upload-{number}"))) is None:
+    number, uploads = 0, os.path.join(base, f"{name}.{digest[:16]}.upload-")
+    while (fd := lock(upload := f"{uploads}{number}")) is None:
         number += 1
+    for other in range(number):
+        take_over(fd, f"{uploads}{other}")
     if not fill(fd, size):
         return ""
     if is_ready(base, name):

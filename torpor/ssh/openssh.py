@@ -55,7 +55,7 @@ class OpenSsh:
         host, port = self.address
         pinned = [self._target.host_key] if self._target.host_key else trust.known(self._files, host, port)
         if not pinned:
-            raise link.unknown(trust.name_of(host, port), link.shown(host, port))
+            raise link.unknown(host, port, link.shown(host, port))
         if shutil.which("ssh") is None:
             raise MissingDependency("The program ssh is not on PATH.", remedy="Install OpenSSH's client: apt-get install openssh-client")
         self._folder = tempfile.mkdtemp(prefix="torpor-ssh-")

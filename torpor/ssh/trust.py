@@ -24,20 +24,18 @@ def name_of(host: str, port: int) -> str:
 
 
 def known(files: Sequence[Path], host: str, port: int) -> list[str]:
-    """The keys that these files have for an address, as `ssh-ed25519 AAAA…`; none of those that a file revokes.
+    """The keys that the first of these files with any has for an address, as `ssh-ed25519 AAAA…`; none of those that one revokes.
 
     Names may be plain, hashed or patterns; of certificate authorities nothing is believed. Files that are not there are empty.
     Raises `MachineError` for one that can't be read.
     """
-    found: dict[str, None] = {}
-    revoked: set[str] = set()
-    for file in files:
-        for marker, names, key in _lines(file):
-            if marker == "@revoked":
-                revoked.add(key)
-            elif not marker and _matches(names, name_of(host, port)):
-                found[key] = None
-    return [key for key in found if key not in revoked]
+    lines = [list(_lines(file)) for file in files]
+    revoked = {key for found in lines for marker, _, key in found if marker == "@revoked"}
+    for found in lines:
+        keys_here = [key for marker, names, key in found if not marker and _matches(names, name_of(host, port))]
+        if keys_here:
+            return [key for key in dict.fromkeys(keys_here) if key not in revoked]
+    return []
 
 
 def pin(folder: Path, host: str, port: int, key: str) -> None:

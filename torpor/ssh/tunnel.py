@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from torpor.access import Access
-from torpor.errors import HostFailed, MachineError
+from torpor.errors import HostFailed, MachineError, TorporError
 from torpor.ssh.base import HostKeyMismatch, LoginRefused, Target, Unreachable
 from torpor.ssh.defaults import defaults
 from torpor.ssh.openssh import OpenSsh
@@ -48,12 +48,13 @@ class Tunnel:
         self._news = threading.Condition()
         self._said: list[bytes] = []
         self._ready = False
+        self._open = 0  # of its two streams
         self._peer = ""  # the server's process of the tunnel that stood last
         self.port = 0
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.poll() is None and self._threads[0].is_alive()  # its output ends first
 
     def open(self, port: int = 0) -> int:
         """Open it, or open it again after a break; the port on the machine. `port`: the one to ask for, of an earlier process's.
@@ -87,7 +88,7 @@ class Tunnel:
         """Wait for it to break; whether it did."""
         if self._process is not None and self._threads:
             self._threads[0].join(seconds)
-        return not self.alive or not self._threads[0].is_alive()
+        return not self.alive
 
     def abort(self) -> None:
         """Break it, from any thread."""
@@ -122,14 +123,15 @@ class Tunnel:
             process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=pipe, env=program.environment(), start_new_session=True
             )  # fmt: skip
-            self._process, self._said, self._ready = process, [], False
+            self._said, self._ready, self._open = [], False, 2
             self._threads = [
                 threading.Thread(target=self._read, args=(stream,), daemon=True) for stream in (process.stdout, process.stderr)
             ]
             for thread in self._threads:
                 thread.start()
+            self._process = process
             with self._news:
-                self._news.wait_for(lambda: (self._ready and self.port > 0) or not any(t.is_alive() for t in self._threads), _BEGIN)
+                self._news.wait_for(lambda: (self._ready and self.port > 0) or not self._open, _BEGIN)
                 if self._ready and self.port:
                     return
         self._raise(address)
@@ -159,6 +161,7 @@ class Tunnel:
                         self.port = int(found[1])
                     self._news.notify_all()
         with self._news:
+            self._open -= 1
             self._news.notify_all()
 
     def _raise(self, address: tuple[str, int]) -> None:
@@ -183,15 +186,22 @@ class Tunnel:
         raise Unreachable(f"The tunnel to {whom} does not stand: {last}.", safe="Nothing was opened.")
 
 
-def reverse(target: Target, folder: Path, accounts: Access) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+def reverse(target: Target, folder: Path, accounts: Access, port: int = 0) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
     """What opens tunnels to a port of ours with this home's defaults; see `shell`. While its block runs a tunnel that breaks is opened
-    again, at the same port. What it yields tells that port."""
+    again, at the same port. What it yields tells that port. `port`: the one to ask the machine for; if it can't be had, another."""
 
     @contextmanager
     def tunnel(here: int) -> Iterator[Callable[[], int]]:
         chosen = defaults(target, folder, accounts)
         made = Tunnel(target, here, identity=chosen.identity, known_hosts=chosen.known_hosts, own=chosen.own)
-        made.open()
+        try:
+            made.open(port)
+        except PortRefused:
+            if not port:
+                raise
+            made.close()
+            made.port = 0
+            made.open()
         over = threading.Event()
         keeper = threading.Thread(target=_keep, args=(made, over), name="torpor-tunnel", daemon=True)
         keeper.start()
@@ -211,5 +221,5 @@ def _keep(tunnel: Tunnel, over: threading.Event) -> None:
         if tunnel.wait(1.0) and not over.is_set():
             try:
                 tunnel.open()
-            except (MachineError, HostFailed, subprocess.TimeoutExpired):
+            except (TorporError, OSError, subprocess.TimeoutExpired):  # requests fail meanwhile, and say so when their patience is over
                 over.wait(_AGAIN)

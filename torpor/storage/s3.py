@@ -52,7 +52,7 @@ class S3Store(Store):
     @classmethod
     def from_url(cls, url: str, access: Access) -> S3Store:
         """Nothing is sent before the first call."""
-        import boto3  # noqa: F401  -- so that a package that is missing is told of at once
+        import botocore  # noqa: F401  -- so that a package that is missing is told of at once
 
         from torpor.storage.s3_place import account, parse
 

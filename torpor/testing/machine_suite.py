@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,17 @@ class MachineSuite:
         self.machine = self.born("gpu-1")
         return self.machine.status()
 
+    def around(self) -> AbstractContextManager[object]:
+        """What a test of this kind needs around it, such as a service; `self.clock` and `self.tmp_path` are there before."""
+        return nullcontext()
+
     @pytest.fixture(autouse=True)
-    def _prepare(self, tmp_path: Path) -> None:
+    def _prepare(self, tmp_path: Path) -> Iterator[None]:
         self.tmp_path = tmp_path
         self.clock = FakeClock()
-        self.machine = self.make("gpu-1")
+        with self.around():
+            self.machine = self.make("gpu-1")
+            yield
 
     def proof(self, of: Machine | None = None, **changes: Any) -> Proof:
         """A proof for a machine as it is now, or bent."""

@@ -107,6 +107,6 @@ class StoreCase:
     def names(self, prefix: str = "") -> list[str]:
         return [info.name for info in self.store.list(prefix)]
 
-    def names_after_a_race(self, prefix: str) -> list[str]:
-        """What is there once several have written and deleted at once. For services whose lists are known to lag behind that."""
-        return self.names(prefix)
+    def alone_after_a_race(self, name: str) -> bool:
+        """Whether it is what its folder holds, once several have written and deleted there at once. For services whose lists lag."""
+        return self.names(name.rpartition("/")[0] + "/") == [name]

@@ -8,6 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.emulators.sshd import Sshd
+from torpor.ssh import keys
+
 if TYPE_CHECKING:
     from tests.emulators.gce.service import Service
 
@@ -61,3 +64,34 @@ class Folders:
     def wipe(self, instance: dict[str, Any]) -> None:
         if instance["disks"][0]["autoDelete"]:
             shutil.rmtree(self.folder(instance), ignore_errors=True)
+
+
+class Machines(Folders):
+    """Each that runs is a real sshd, on an address of this computer's that is its own, and on `port`, which all share: as at Google.
+
+    Its login has the keys of the instance's metadata; whose machine it is, is this test's user.
+    """
+
+    def __init__(self, root: Path, port: int) -> None:
+        super().__init__(root)
+        self.port = port
+        self.running: dict[str, Sshd] = {}
+
+    def boot(self, instance: dict[str, Any], service: Service) -> str:
+        where = super().boot(instance, service)
+        disk = self.folder(instance)
+        key = disk / "etc/ssh/ssh_host_ed25519_key"
+        if not key.exists():
+            key.write_text(keys.make().private)  # the image's own doing
+        host = Sshd(disk, host_key=key.read_text(), config=f"ListenAddress {where}:{self.port}")
+        metadata = {item["key"]: item["value"] for item in instance["metadata"]["items"]}
+        for line in metadata.get("ssh-keys", "").splitlines():
+            host.authorize(line.partition(":")[2])
+        self.running[instance["id"]] = host
+        host.power_on()
+        return where
+
+    def halt(self, instance: dict[str, Any]) -> None:
+        host = self.running.pop(instance["id"], None)
+        if host is not None:
+            host.power_off()

@@ -23,9 +23,10 @@ from tests.emulators.gce.shapes import Refusal, not_found
 from torpor.clock import FakeClock
 
 PROJECT = "torpor-tests"
-Fault = Refusal | Turn | Literal["lost", "cut", "broken"]
+Fault = Refusal | Turn | Literal["lost", "cut", "broken", "garbled"]
 LOST: Literal["lost"] = "lost"  # it is done, and the connection is reset before the answer
 BROKEN: Literal["broken"] = "broken"  # it is done, and the answer is an error of the service
+GARBLED: Literal["garbled"] = "garbled"  # it is done, and the answer is a page for people
 CUT: Literal["cut"] = "cut"  # the connection is reset, and nothing is done
 
 
@@ -174,12 +175,12 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 if isinstance(fault, Refusal):
                     raise fault
-                status, answer = 200, gce.answer(seen, None if fault in (LOST, BROKEN) else fault)
+                status, answer = 200, gce.answer(seen, None if fault in (LOST, BROKEN, GARBLED) else fault)
                 if fault == BROKEN:
                     raise Refusal(503, "backendError", "Internal error. Please try again.")
             except Refusal as refusal:
                 status, answer = refusal.status, refusal.body
-            text = json.dumps(answer).encode()
+            text = b"<html>Sorry</html>" if fault == GARBLED else json.dumps(answer).encode()
         if fault == LOST:
             return self._reset()
         self.send_response(status)

@@ -34,7 +34,10 @@ Turn = Fails | Literal["stuck", "lies"] | None
 
 E2 = ("e2-micro", "e2-small", "e2-medium", "e2-standard-2", "e2-standard-4")
 TYPES = dict.fromkeys(E2, "abcdf") | {"n1-standard-4": "abcf", "g2-standard-4": "ab", "a2-highgpu-1g": "a"}
-ZONES = ("europe-west4-a", "europe-west4-b", "us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f", "us-east1-b")
+ZONES = (
+    *(f"europe-west4-{one}" for one in "ab"), *(f"us-central1-{one}" for one in "abcf"), *(f"us-east1-{one}" for one in "bcd"),
+    *(f"us-east5-{one}" for one in "abc"), *(f"us-west1-{one}" for one in "abc"), *(f"us-west4-{one}" for one in "abc"),
+)  # fmt: skip
 
 
 class Hosts(Protocol):
@@ -65,7 +68,8 @@ class Service:
         self.disks: set[str] = set()
         self.operations: dict[str, Operation] = {}
         self.attributes: dict[str, dict[str, str]] = {}  # of guests, by the instance's id
-        self.unreachable: set[str] = set()  # zones
+        self.unreachable: set[str] = set()  # zones, told by a warning of their own
+        self.unlisted: set[str] = set()  # zones, told beside all others
         self.waits = 1
         self.page = 500
         self._requests: dict[str, str] = {}
@@ -196,6 +200,8 @@ class Service:
                         "data": [{"key": "scope", "value": f"zones/{zone}"}]}  # fmt: skip
                 items[f"zones/{zone}"] = {"warning": told}
         out = {"kind": "compute#instanceAggregatedList", "id": "x", "items": items}
+        if self.unlisted:
+            out["unreachables"] = sorted(self.unlisted)
         if begin + self.page < len(there):
             out["nextPageToken"] = str(begin + self.page)
         return out
