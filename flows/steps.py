@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import re
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -75,7 +77,12 @@ def choose(runner: Runner, session: Session) -> None:
     from flows.pool import GpuPool
 
     python = shlex.split(session.repository.settings.pool_python)
-    session.work_through(GpuPool(place.far.shell, place.far.tunnel(), python, place.address, place.far))
+    session.work_through(GpuPool(place.far.shell, place.far.tunnel(), python, queue_of(place.address), place.far))
+
+
+def queue_of(address: str) -> str:
+    """The name of a machine's queue: its address with what Prefect takes in names, and a digest, since two may look the same then."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', address.lower()).strip('-')[:60]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
 @asynccontextmanager
