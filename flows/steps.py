@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -18,7 +17,6 @@ from tasks.session import Session
 from tasks.stages import Staged
 from torpor.control.places import Place
 from torpor.control.repository import Repository
-from torpor.errors import UsageError
 
 T = TypeVar("T")
 
@@ -61,21 +59,12 @@ def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
 Runner = Literal["ssh", "gpu-pool"]
 
 
-def choose(runner: Runner, session: Session) -> None:
+async def choose(runner: Runner, session: Session) -> None:
     """Let the machine's long jobs run as flow runs of the pool `gpu` on it, if that is what was asked for. Raises `UsageError`."""
-    if runner == "ssh":
-        return
-    place = session.place
-    if place.far is None:
-        raise UsageError(
-            f"{place.address or 'A folder'} is on this computer, which is no worker of the pool gpu.",
-            safe="Nothing was changed.",
-            remedy="Leave the runner at ssh.",
-        )
-    from flows.pool import GpuPool
+    if runner == "gpu-pool":
+        from flows.pool import enter
 
-    python = shlex.split(session.repository.settings.pool_python)
-    session.work_through(GpuPool(place.far.shell, place.far.tunnel(), python, place.address, place.far))
+        await asyncio.to_thread(enter, session)
 
 
 @asynccontextmanager
