@@ -103,7 +103,7 @@ async def hibernate(
     async with steps.session_on(repository, place) as session:
         if place.far is not None:
             await steps.done(machines.bootstrap.submit(session))
-        steps.choose(runner, session)
+        await steps.choose(runner, session)
         if before:
             await steps.done(hooks.before.submit(session, before, before_seconds))
         if destroy_after:

@@ -62,7 +62,7 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
             await steps.done(machines.provision.submit(session, address))
         if session.place.far is not None:
             await steps.done(machines.bootstrap.submit(session))
-        steps.choose(asked.runner, session)
+        await steps.choose(asked.runner, session)
         provisioned = time.monotonic() - began
         watching = steps.follow(session, stages.OF_RESTORE)
         done = await steps.job(session, restores.restore.submit(session, wanted, asked.options), watching)

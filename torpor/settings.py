@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True):
     stores that may hold copies. `cache`: a folder for packs that were read, with its bound in bytes; empty for none.
 
     `access`: how its store is reached; only the control side has it. `pool_python`: what starts, on machines that are workers of the pool
-    `gpu`, a Python that has torpor, its flows and Prefect.
+    `gpu`, a Python that has torpor, its flows and Prefect; empty: one that torpor brings there.
     """
 
     home: Path
@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     copies: tuple[str, ...] = ()
     cache: str = ""
     cache_bytes: int = 0
-    pool_python: str = "python3"
+    pool_python: str = ""
 
 
 CACHE_SIZE = "50G"
@@ -86,7 +86,7 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
         access=Access(env),
         copies=tuple(dict.fromkeys(url.strip() for url in env.get("TORPOR_COPIES", "").split(",") if url.strip())),
         cache=os.path.abspath(env["TORPOR_CACHE"]) if env.get("TORPOR_CACHE") else "",
-        pool_python=env.get("TORPOR_POOL_PYTHON") or "python3",
+        pool_python=env.get("TORPOR_POOL_PYTHON") or "",
         cache_bytes=size(env.get("TORPOR_CACHE_SIZE") or CACHE_SIZE, "TORPOR_CACHE_SIZE"),
     )
 

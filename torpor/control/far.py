@@ -78,6 +78,13 @@ class Far:
         return Ready(f"engine ready on Python {python}, {sent}, {engine.seconds:.1f} s", engine.seconds)
 
     @property
+    def engine(self) -> Engine:
+        """What was put there. Raises `HostFailed` before `prepare`."""
+        if self._engine is None:
+            raise HostFailed(f"{self.address} is not ready.")
+        return self._engine
+
+    @property
     def state(self) -> bytes:
         """The host's folder for records; absolute once the host was prepared."""
         return self._access.state if self._engine is None else self._absolute(self._access.state, self._engine)
@@ -114,10 +121,12 @@ class Far:
         with serving(self.tunnel(), self._clock) as reach:
             yield reach
 
-    def tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+    def tunnel(self, *, kept: bool = True) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+        """What opens a tunnel from the host to a port of ours. `kept`: at the port where its store is found; else at any."""
         from torpor.ssh.tunnel import reverse
 
-        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, _port(self._rental))
+        port = _port(self._rental) if kept else 0
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, port)
 
 
 def _port(rental: str) -> int:
