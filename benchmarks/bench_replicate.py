@@ -140,7 +140,10 @@ def measure(place: Field, source: Path, rounds: int) -> tuple[list[Replicated], 
 
 
 def _words(one: Replicated) -> str:
-    return f"{one.seconds:.2f} s; ready after {one.provision:.2f}, restore {one.restore:.2f}; control {one.control:.2f} CPU s; processors {one.busy:.0%} busy"
+    return (
+        f"{one.seconds:.2f} s; ready after {one.provision:.2f}, restore {one.restore:.2f}; "
+        f"control {one.control:.2f} CPU s; processors {one.busy:.0%} busy"
+    )
 
 
 def main() -> None:
@@ -162,11 +165,9 @@ def main() -> None:
         raw = size_of(source)
     bound = ones[0].fetched / (given.mbit * 1e6 / 8) / PAYLOAD
     one, every = median([found.seconds for found in ones]), median([found.seconds for found in alls])
+    shown = ("seconds", "provision", "restore", "control", "busy")
     rows = [
-        [
-            text,
-            *(f"{median([getattr(found, name) for found in runs]):.2f}" for name in ("seconds", "provision", "restore", "control", "busy")),
-        ]
+        [text, *(f"{median([getattr(found, name) for found in runs]):.2f}" for name in shown)]
         for text, runs in (("one machine", ones), (f"{given.machines} machines", alls))
     ]
     data: dict[str, object] = {

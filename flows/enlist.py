@@ -34,7 +34,7 @@ def enlist(queue: str, job: str) -> Scope:
         line = _queue(client, queue)
         deployment = _deployment(client)
         run = client.create_flow_run_from_deployment(
-            deployment.id, parameters={"job": job}, work_queue_name=queue, idempotency_key=key, tags=["torpor", "gpu"]
+            deployment.id, name=job, parameters={"job": job}, work_queue_name=queue, idempotency_key=key, tags=["torpor", "gpu"]
         )
     return Scope(
         run=str(run.id),

@@ -8,6 +8,7 @@ started over the connection (flows.host_worker), takes the run and leaves. docs/
 from __future__ import annotations
 
 import logging
+import secrets
 import shlex
 import threading
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from flows.proxy.scope import Scope
 from flows.proxy.server import Proxy
 from torpor.errors import Interrupted, MachineError, TorporError, UsageError
 from torpor.events import Event, Listener
-from torpor.jobs import Granter, Job, Result, encode, name_of
+from torpor.jobs import Granter, Job, RestoreJob, Result, SnapshotJob, encode, name_of
 from torpor.remote.host import Host, Stoppable
 from torpor.remote.jobsocket import STOP
 from torpor.remote.talk import End, Talk
@@ -67,9 +68,9 @@ class GpuPool:
             channel.close()
 
     def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
-        name = name_of(job)
-        if not name:
+        if not isinstance(job, SnapshotJob | RestoreJob):
             return self._over.run(job, listen, ask)
+        name = name_of(job) or f"{job.snapshot}-{secrets.token_hex(8)}"
         api, password = server()
         scope = enlist.enlist(self._queue, name)
         end: End | None = None

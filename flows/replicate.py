@@ -55,6 +55,7 @@ async def replicate(
     rate: int = 0,
     patience: float = PATIENCE,
     tune_network: bool = False,
+    runner: steps.Runner = "ssh",
 ) -> dict[str, Any]:
     """Wake one snapshot on several machines at once. Each downloads by itself; the others go on when one fails.
 
@@ -83,6 +84,7 @@ async def replicate(
         rate: Bytes a second that each may receive at most; 0: no limit.
         patience: Seconds for which a store that does not answer is tried again.
         tune_network: Set each machine's kernel for long and fast links, as far as it lets itself be.
+        runner: How the machine does its work: over ssh, or as a worker of the Prefect pool gpu, seen there task by task (docs/gpu-pool.md).
     """
     began = time.monotonic()
     machines = list(dict.fromkeys(on))
@@ -107,7 +109,8 @@ async def replicate(
 
     async def one(name: str, on: str) -> dict[str, Any]:
         asked = waking.Asked(
-            on=on, demand=None if on else demand, limits=limits, options=options, after=after, after_seconds=after_seconds
+            on=on, demand=None if on else demand, limits=limits, options=options, after=after,
+            after_seconds=after_seconds, runner=runner,
         )  # fmt: skip
         async with steps.session_on(repository, name=name) as session:
             return await waking.wake_one(session, wanted, asked)

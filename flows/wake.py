@@ -53,6 +53,7 @@ async def wake(
     rate: int = 0,
     patience: float = PATIENCE,
     tune_network: bool = False,
+    runner: steps.Runner = "ssh",
 ) -> dict[str, Any]:
     """Wake a snapshot on a machine: make the machine, and bring the workspace back. It is usable before it is complete.
 
@@ -81,6 +82,7 @@ async def wake(
         rate: Bytes a second that it may receive at most; 0: no limit.
         patience: Seconds for which a store that does not answer is tried again.
         tune_network: Set the machine's kernel for long and fast links, as far as it lets itself be.
+        runner: How the machine does its work: over ssh, or as a worker of the Prefect pool gpu, seen there task by task (docs/gpu-pool.md).
     """
     settings = load(storage=storage)
     repository, wanted = await asyncio.to_thread(fallback.find, settings, snapshot, get_run_logger().warning)
@@ -97,7 +99,8 @@ async def wake(
         demand = Demand(settings, wish, (provider,) if provider else ())
     limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
     asked = waking.Asked(
-        on=on or "", demand=demand, limits=limits, options=options, after=after, after_seconds=after_seconds
+        on=on or "", demand=demand, limits=limits, options=options, after=after,
+        after_seconds=after_seconds, runner=runner,
     )  # fmt: skip
     async with steps.session_on(repository) as session:
         result = await waking.wake_one(session, wanted, asked)

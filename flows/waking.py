@@ -32,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     options: Options = msgspec.field(default_factory=Options)
     after: str = ""
+    runner: steps.Runner = "ssh"
     after_seconds: float = 600.0
 
 
@@ -60,6 +61,7 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
             await steps.done(machines.provision.submit(session, address))
         if session.place.far is not None:
             await steps.done(machines.bootstrap.submit(session))
+        steps.choose(asked.runner, session)
         provisioned = time.monotonic() - began
         watching = steps.follow(session, stages.OF_RESTORE)
         done = await steps.job(session, restores.restore.submit(session, wanted, asked.options), watching)

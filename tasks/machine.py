@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 from prefect import task
 
 from tasks.policy import ONCE, POLICY
@@ -61,7 +62,10 @@ def rent(session: Session, demand: Demand, limits: Limits) -> Provisioned:
 def bootstrap(session: Session) -> float:
     """Put torpor on the machine, if it is not there yet; seconds that it took."""
     with session.step("bootstrap"):
-        ready = session.place.prepare(session.hear_here)
+        place = session.place
+        ready = place.prepare(session.hear_here)
+        if place.far is not None:
+            session.enter(msgspec.structs.replace(place, state=place.far.state))
     return completed("bootstrap", ready.text, ready.seconds)
 
 

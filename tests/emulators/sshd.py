@@ -185,6 +185,14 @@ class Sshd:
                 with suppress(psutil.NoSuchProcess):
                     server.kill()
 
+    def freeze(self) -> list[psutil.Process]:
+        """Connections stand and nobody answers any more, as of a machine that died behind a proxy. Those to be resumed or killed."""
+        listener = self._listener()
+        found = [server for server in self._servers() if server != listener]
+        for server in found:
+            server.suspend()
+        return found
+
     def stop(self) -> None:
         """Nothing listens any more, and connections break. Commands live on."""
         if self._sshd is None:
@@ -202,7 +210,7 @@ class Sshd:
         """Listen, on the same port."""
         assert self._sshd is None
         environment = "" if self.own else f" HOME={self.home} TORPOR_TEST_MACHINE={self.folder}"
-        more = self._more if self.own else f'ForceCommand cd "$HOME"; eval "${{SSH_ORIGINAL_COMMAND:-/bin/sh}}"\n{self._more}'
+        more = self._more if self.own else f'{self._more}\nForceCommand cd "$HOME"; eval "${{SSH_ORIGINAL_COMMAND:-/bin/sh}}"'
         config = _CONFIG.format(port=self.port, address=self.address, folder=self.folder, path=PATH, environment=environment, more=more)
         self._write("sshd_config", config)
         command = [_sshd(), "-D", "-e", "-f", str(self.folder / "sshd_config")]

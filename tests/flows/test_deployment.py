@@ -38,10 +38,18 @@ DEPLOYMENTS: list[dict[str, Any]] = parsed("prefect.yaml")["deployments"]
 EXAMPLES = {
     "flows.hibernate.hibernate": {"machine": "local:x", "accept": ["a"], "ignore_changes": ["*.log"], "labels": {"a": "b"}},
     "flows.wake.wake": {"snapshot": "latest", "on": "local:x"},
+    "flows.replicate.replicate": {"on": ["local:x"], "count": 2, "gpu": "RTX 4090", "max_price": 0.5},
+    "flows.sweep.sweep": {"dry_run": True},
 }
 CHOICES = {
     "flows.hibernate.hibernate": {"verify": ["sample", "full"], "codec": ["auto", "zstd", "lz4", "raw"]},
-    "flows.wake.wake": {"mode": ["new", "merge", "replace"], "owners": ["numbers", "names", "none"]},
+    "flows.wake.wake": {
+        "mode": ["new", "merge", "replace"],
+        "owners": ["numbers", "names", "none"],
+        "provider": ["", "vast", "gce"],
+    },
+    "flows.replicate.replicate": {"mode": ["new", "merge", "replace"], "provider": ["", "vast", "gce"]},
+    "flows.sweep.sweep": {"provider": ["", "vast", "gce"]},
 }
 
 
@@ -59,7 +67,8 @@ def test_a_deployment_fits_its_flow(deployment: dict[str, Any]) -> None:
     assert {name: properties[name]["enum"] for name in CHOICES[deployment["entrypoint"]]} == CHOICES[deployment["entrypoint"]]
     assert deployment["description"]
     assert deployment["work_pool"]["name"] == "control"
-    assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+    waits = "CANCEL_NEW" if deployment.get("schedules") else "ENQUEUE"
+    assert deployment["concurrency_limit"]["collision_strategy"] == waits
 
 
 def test_hooks_are_named_as_workers_call_them() -> None:

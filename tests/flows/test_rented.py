@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("api")
 class World(NamedTuple):
     """A provider. `wish`: what a wake asks for; `folder`: of a machine's workspace; `billed`: what costs; `secret`: the account's key."""
 
-    wish: dict[str, object]
+    wish: dict[str, Any]
     folder: Callable[[str], Path]
     billed: Callable[[], list[str]]
     secret: str
@@ -69,7 +69,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             _, zone, name = address.partition(":")[2].split("/")
             return hosts.running[gce.service.instances[zone, name]["id"]].workspace
 
-        wish: dict[str, object] = {"gpus": 0, "region": "us", "provider": "gce", "interruptible": True}
+        wish: dict[str, Any] = {"gpus": 0, "region": "us", "provider": "gce", "interruptible": True}
         yield World(wish, folder, lambda: [*(name for _, name in gce.service.instances), *gce.service.disks], "")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.engine.lab import Lab
+from torpor.jobs import Grant
 from torpor.remote.lasting import LastingHost
 from torpor.ssh.base import Channel, Dropped, Ran, Shell
 from torpor.ssh.local import LocalShell
@@ -138,4 +139,18 @@ def files_below(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-Look = Callable[[], None]
+def at_ask(lab: Lab, number: int, action: Callable[[], object]) -> None:
+    """Do something when the host asks for the so-many-th time, before it is answered."""
+    store: Any = lab.repository.store
+    count = 0
+    grant = store.grant_put
+
+    def counted(prefix: str, expires: float, names: Any = ()) -> Grant:
+        nonlocal count
+        count += 1
+        if count == number + 1:  # the first is given without being asked for
+            action()
+        found: Grant = grant(prefix, expires, names)
+        return found
+
+    store.grant_put = counted

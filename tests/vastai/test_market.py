@@ -215,6 +215,16 @@ def test_destroyed_at_the_second_try(desk: Desk, left: int) -> None:
     assert desk.vast.service.instances == {}
 
 
+def test_one_word_is_not_enough(desk: Desk) -> None:
+    """Asked for by number it is not there, and the list still has it: it lives."""
+    machine = desk.running()
+    proof = desk.proof(machine)
+    desk.vast.service.stubborn.add(int(machine.id))
+    desk.vast.faults.add("show", None, *[(200, {"instances": None})] * 500)
+    with pytest.raises(MachineError, match="STILL BILLED"):
+        machine.destroy(proof)
+
+
 def test_nobody_knows_whether_it_was_destroyed(desk: Desk) -> None:
     machine = desk.running()
     proof = desk.proof(machine)
@@ -248,8 +258,6 @@ def test_the_table(desk: Desk, tmp_path: Path) -> None:
 def test_without_its_package(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    for name in [name for name in sys.modules if name.startswith(("torpor.machines.vast", "httpx"))]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingDependency, match=r"torpor\[vast\]"):
         table.open_machine("vast:7", desk.ground)

@@ -10,20 +10,22 @@ import functools
 import hashlib
 import json
 import re
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from torpor import __version__
 from torpor.access import Access
 from torpor.clock import SYSTEM, Clock
-from torpor.errors import UsageError
+from torpor.errors import MissingDependency, UsageError
 from torpor.machines.vast_errors import VastBusy, VastDenied, VastGone, VastQuota, VastRefused, VastSilent
 from torpor.settings import Secret
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
 
 URL = "https://console.vast.ai"
 PAGE = 25  # instances; the service gives no more at once
@@ -65,6 +67,7 @@ class Client:
     between calls, 0 for none. `pause` waits so many seconds. Any thread may call."""
 
     def __init__(self, accounts: Access, clock: Clock = SYSTEM, pause: Pause = time.sleep) -> None:
+        _package()  # so that one that is missing is told of at once
         self._key = Secret(accounts.get("VAST_API_KEY").strip())
         self.url = accounts.get("VAST_URL").strip().rstrip("/") or URL
         self._pace = _factor(accounts.get("VAST_PACE"))
@@ -158,6 +161,7 @@ class Client:
 
     def logs(self, instance: str, lines: int = 200) -> str:
         """The last lines that the instance printed. They are put somewhere else first, which takes seconds; the key does not go there."""
+        httpx = _package()
         made = self._call("logs", "PUT", f"/api/v0/instances/request_logs/{instance}/", {"tail": str(lines)})
         for _ in range(TRIES):
             self._pause(2.0)
@@ -166,7 +170,7 @@ class Client:
             except (httpx.HTTPError, httpx.InvalidURL):
                 continue
             if answer.status_code == 200:
-                return answer.text
+                return str(answer.text)
         raise VastSilent(f"vast.ai did not show the logs of {instance} in time.", remedy="Try again.")
 
     # webhooks
@@ -220,6 +224,7 @@ class Client:
             self._wait_for(self._too_many(answer, kind), until)
 
     def _send(self, method: str, path: str, body: Json | None, query: Mapping[str, str] | None) -> httpx.Response:
+        httpx = _package()
         try:
             return self._open().request(method, path, json=body, params=query)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -236,6 +241,7 @@ class Client:
         raise silent
 
     def _open(self) -> httpx.Client:
+        httpx = _package()
         with self._lock:
             if self._http is None:
                 headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": f"torpor/{__version__}"}
@@ -292,10 +298,23 @@ class Client:
         return "".join(sign if sign.isprintable() else " " for sign in text[:_LONGEST]).strip().rstrip(".")
 
 
+def _package() -> Any:
+    try:
+        import httpx
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"Machines of vast.ai need the package {error.name}.", remedy='Run: pip install "torpor[vast]"') from error
+    return httpx
+
+
 @functools.cache
 def _trust(*, tls: bool) -> ssl.SSLContext:
     """Whom connections trust. One for the process: reading the authorities takes longer than a request."""
-    return httpx.create_ssl_context() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    import ssl
+
+    if not tls:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made: ssl.SSLContext = _package().create_ssl_context()
+    return made
 
 
 def _factor(text: str) -> float:

@@ -17,8 +17,8 @@ from torpor.ssh.base import HostKeyMismatch, HostKeyUnknown, LoginRefused, Unrea
 ROOM = 8  # channels in use at once; OpenSSH's MaxSessions is 10, and a command that is to be ended needs one more
 _CONNECT = 10.0  # seconds for an answer of TCP
 _ANSWER = 20.0  # seconds for each step of the conversation
-_KEEPALIVE = 15  # seconds
-_SILENCE = 45  # seconds that the other side may leave what we sent, keepalives too, unacknowledged
+_KEEPALIVE = 15.0  # seconds between two questions whether the other side is there
+_SILENCE = 45.0  # seconds that it may leave one, or a packet, unanswered
 _WINDOW = 1 << 23  # bytes on their way, a channel
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")  # the quickest (facts measured over loopback)
 _LOG = "torpor.ssh"
@@ -36,6 +36,8 @@ class Link:
         self.transport: Any = connection.transport
         self.busy = 0
         self.room = ROOM
+        self._over = threading.Event()
+        threading.Thread(target=_beat, args=(self.transport, self._over), name="torpor-keepalive", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -51,8 +53,21 @@ class Link:
             raise Refused(str(error)) from error
 
     def close(self) -> None:
+        self._over.set()
         self._connection.close()
         self.transport.close()
+
+
+def _beat(transport: Any, over: threading.Event) -> None:
+    """Ask again and again, and end the connection when no answer comes. TCP alone does not tell: a proxy in between answers for itself,
+    and a network that went silent is believed for a quarter of an hour."""
+    while not over.wait(_KEEPALIVE) and transport.is_active():
+        timer = threading.Timer(_SILENCE, transport.close)
+        timer.daemon = True
+        timer.start()
+        with suppress(Exception):  # it broke: whoever uses it is told
+            transport.global_request("keepalive@openssh.com", wait=True)
+        timer.cancel()
 
 
 class _Pins:
@@ -98,7 +113,6 @@ def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str, 
     failed = True
     try:
         connection.open()
-        connection.transport.set_keepalive(_KEEPALIVE)
         failed = False
     except paramiko.AuthenticationException as error:
         raise _refused(f"{user}@{host}:{port}", identity, str(error)) from error
@@ -164,11 +178,18 @@ def unknown(host: str, port: int, key: str) -> HostKeyUnknown:
 
 def mismatch(whom: str, seen: str, expected: str) -> HostKeyMismatch:
     return HostKeyMismatch(
-        f"The host key of {whom} is {keys.fingerprint(seen)}, and not {keys.fingerprint(expected)}, which was pinned.",
+        f"The host key of {whom} is {keys.fingerprint(seen)}, and not {_mark(expected)}, which was pinned.",
         safe="Nothing was sent to it.",
         remedy="Addresses of rented machines are given to others: ask the provider which address the machine has now. If it was "
         "installed anew, compare the key on its console, then say `torpor trust` again.",
     )
+
+
+def _mark(key: str) -> str:
+    try:
+        return keys.fingerprint(key)
+    except ValueError:
+        return f"{key[:40]!a}, which is no key"
 
 
 def _public(key: Any) -> str:
@@ -196,7 +217,7 @@ def _connect(host: str, port: int) -> socket.socket:
         raise _unreachable(host, port, "no answer in time" if isinstance(error, TimeoutError) else str(error)) from error
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # of a peer that vanished without a word, keepalives alone tell nothing
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE * 1000)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_SILENCE * 1000))
     return stream
 
 

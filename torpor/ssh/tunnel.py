@@ -48,12 +48,13 @@ class Tunnel:
         self._news = threading.Condition()
         self._said: list[bytes] = []
         self._ready = False
+        self._open = 0  # of its two streams
         self._peer = ""  # the server's process of the tunnel that stood last
         self.port = 0
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.poll() is None and self._threads[0].is_alive()  # its output ends first
 
     def open(self, port: int = 0) -> int:
         """Open it, or open it again after a break; the port on the machine. `port`: the one to ask for, of an earlier process's.
@@ -87,7 +88,7 @@ class Tunnel:
         """Wait for it to break; whether it did."""
         if self._process is not None and self._threads:
             self._threads[0].join(seconds)
-        return not self.alive or not self._threads[0].is_alive()
+        return not self.alive
 
     def abort(self) -> None:
         """Break it, from any thread."""
@@ -122,14 +123,15 @@ class Tunnel:
             process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=pipe, env=program.environment(), start_new_session=True
             )  # fmt: skip
-            self._process, self._said, self._ready = process, [], False
+            self._said, self._ready, self._open = [], False, 2
             self._threads = [
                 threading.Thread(target=self._read, args=(stream,), daemon=True) for stream in (process.stdout, process.stderr)
             ]
             for thread in self._threads:
                 thread.start()
+            self._process = process
             with self._news:
-                self._news.wait_for(lambda: (self._ready and self.port > 0) or not any(t.is_alive() for t in self._threads), _BEGIN)
+                self._news.wait_for(lambda: (self._ready and self.port > 0) or not self._open, _BEGIN)
                 if self._ready and self.port:
                     return
         self._raise(address)
@@ -159,6 +161,7 @@ class Tunnel:
                         self.port = int(found[1])
                     self._news.notify_all()
         with self._news:
+            self._open -= 1
             self._news.notify_all()
 
     def _raise(self, address: tuple[str, int]) -> None:

@@ -1,0 +1,255 @@
+"""From a wish to a machine, and what becomes of it when nobody comes for it: leases, the next offer, sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.emulators.vast.server import Vast
+from torpor.clock import FakeClock
+from torpor.control import leases, provision
+from torpor.control.home import Home
+from torpor.control.leases import Book, Found
+from torpor.control.provision import Limits, Provisioned
+from torpor.errors import DestroyRefused, MachineError, UsageError
+from torpor.events import Event, ignore
+from torpor.machines import lease as labels
+from torpor.machines.base import Ground, HostIdentity, Unused
+from torpor.machines.lease import Lease
+from torpor.machines.table import open_machine, open_provider
+from torpor.plan.offers import Wish
+from torpor.settings import Settings
+
+WISH = Wish(gpu="RTX 4090")
+HOUR = 3600.0
+
+
+class Office:
+    """One computer that rents at the emulated service. Another has another `home`."""
+
+    def __init__(self, home: Path, vast: Vast, clock: FakeClock) -> None:
+        self.settings = Settings(home=home, storage="memory:", access=vast.accounts)
+        self.vast, self.clock = vast, clock
+        self.heard: list[str] = []
+
+    @property
+    def book(self) -> Book:
+        return Book(Home(self.settings.home), self.clock)
+
+    def rent(self, **limits: float) -> Provisioned:
+        def hear(event: Event) -> None:
+            self.heard.append(event.text)
+
+        market = provision.market(self.settings, WISH, ("vast",), self.clock)
+        chosen = Limits(**limits)  # type: ignore[arg-type]
+        return provision.provision(self.settings, WISH, market, chosen, hear, clock=self.clock, pause=self.clock.advance)
+
+    def sweep(self, *, dry_run: bool = False) -> list[Found]:
+        return list(leases.sweep(self.settings, self.clock, dry_run=dry_run, kinds=("vast",)))
+
+    def die(self) -> None:
+        """The process that took the leases out is gone."""
+        for record in self.book.all():
+            self.book._write(msgspec.structs.replace(record, owner="1:0"))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def vast(tmp_path: Path, clock: FakeClock) -> Iterator[Vast]:
+    with Vast(tmp_path / "vast", clock=clock, boot=20.0, ssh=True) as found:
+        yield found
+
+
+@pytest.fixture
+def here(tmp_path: Path, vast: Vast, clock: FakeClock) -> Office:
+    return Office(tmp_path / "here", vast, clock)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, vast: Vast, clock: FakeClock) -> Office:
+    return Office(tmp_path / "elsewhere", vast, clock)
+
+
+def test_a_machine_under_a_lease_until_it_is_handed_over(here: Office, vast: Vast) -> None:
+    made = here.rent()
+    assert vast.service.billed() == [made.lease.label]
+    (record,) = here.book.all()
+    assert (record.phase, record.address, record.kind) == ("made", made.machine.address, "vast")
+    provision.keep(here.settings, made, here.clock)
+    assert vast.service.billed() == [made.lease.kept]
+    assert [one.phase for one in here.book.all()] == ["kept"]
+
+
+def test_what_is_handed_over_is_never_swept(here: Office, elsewhere: Office, vast: Vast) -> None:
+    made = here.rent()
+    provision.keep(here.settings, made, here.clock)
+    here.die()
+    here.clock.advance(1000 * HOUR)
+    for office in (here, elsewhere):
+        (found,) = office.sweep()
+        assert (found.address, found.done) == (made.machine.address, "left")
+    with pytest.raises(DestroyRefused):
+        leases.end(made.machine, made.lease, here.clock)
+    assert len(vast.service.billed()) == 1
+
+
+def test_a_crash_that_fell_between_label_and_record(here: Office, elsewhere: Office, vast: Vast) -> None:
+    """The label says that it was handed over, the record does not yet: it is left."""
+    made = here.rent()
+    made.provider.hand_over(made.machine.address, made.lease)
+    here.die()
+    here.clock.advance(1000 * HOUR)
+    for office in (here, elsewhere):
+        assert [one.done for one in office.sweep()] == ["left"]
+    assert len(vast.service.billed()) == 1
+
+
+def test_what_a_crash_left_is_ended_here_at_once(here: Office, vast: Vast) -> None:
+    made = here.rent()
+    assert [(one.done, one.why) for one in here.sweep()] == [("left", "it is being made ready now")]
+    here.die()
+    (found,) = here.sweep(dry_run=True)
+    assert (found.done, found.address) == ("would end", made.machine.address)
+    assert found.price is not None
+    assert len(vast.service.billed()) == 1
+    assert [one.done for one in here.sweep()] == ["ended"]
+    assert vast.service.billed() == []
+    assert [one.phase for one in here.book.all()] == ["ended"]
+    assert here.sweep() == []
+
+
+def test_elsewhere_it_is_ended_once_its_lease_is_out(here: Office, elsewhere: Office, vast: Vast) -> None:
+    made = here.rent(lease=HOUR)
+    here.die()
+    assert [one.done for one in elsewhere.sweep()] == ["left"]
+    here.clock.advance(made.lease.until - here.clock.now() + leases.GRACE)
+    assert [one.done for one in elsewhere.sweep()] == ["left"]
+    here.clock.advance(1)
+    assert [one.done for one in elsewhere.sweep()] == ["ended"]
+    assert vast.service.billed() == []
+
+
+def test_a_record_without_a_machine(here: Office) -> None:
+    """It crashed before anything was made."""
+    here.book.take_out("vast", HOUR)
+    here.die()
+    assert here.sweep() == []
+    assert [(one.phase, one.why) for one in here.book.all()] == [("ended", "no machine has its label")]
+
+
+def test_other_machines_of_the_account_are_nobodys_business(here: Office, vast: Vast) -> None:
+    made = here.rent()
+    number = int(made.machine.address.partition(":")[2])
+    vast.service.instances[number].label = "torpor-is-nice"
+    here.die()
+    here.clock.advance(1000 * HOUR)
+    assert here.sweep() == []
+    assert len(vast.service.billed()) == 1
+
+
+def test_one_that_can_not_be_ended_is_said(here: Office, vast: Vast) -> None:
+    made = here.rent()
+    vast.service.stubborn.add(int(made.machine.address.partition(":")[2]))
+    here.die()
+
+    ground = Ground(here.settings.home / "machines", vast.accounts, here.clock)
+    machine = open_machine(made.machine.address, ground)
+    machine._pause = here.clock.advance  # type: ignore[attr-defined]
+    with pytest.raises(MachineError, match="BILLED"):
+        leases.end(machine, made.lease, here.clock)
+    assert [record.phase for record in here.book.all()] == ["made"]
+
+
+def test_the_next_offer_when_the_first_is_gone(here: Office, vast: Vast) -> None:
+    market = provision.market(here.settings, WISH, ("vast",), here.clock)
+    first, second = market.ranking.best[:2]
+    vast.service.take(int(first.id))
+    made = provision.provision(here.settings, WISH, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+    assert made.offer == second
+    assert len(made.tried) == 1
+    assert len(vast.service.billed()) == 1
+
+
+@pytest.mark.parametrize("trouble", ["never", "scheduling", "oci"])
+def test_the_next_offer_when_the_first_never_boots(here: Office, vast: Vast, trouble: str) -> None:
+    vast.service.next_trouble = trouble  # type: ignore[assignment]
+    made = here.rent(boot=300.0)
+    assert len(made.tried) == 1
+    assert vast.service.billed() == [made.lease.label]
+    assert [one.phase for one in here.book.all()] == ["ended", "made"]
+
+
+def test_no_offer_works_out(here: Office, vast: Vast) -> None:
+    market = provision.market(here.settings, WISH, ("vast",), here.clock)
+    for offer in market.ranking.best:
+        vast.service.take(int(offer.id))
+    with pytest.raises(MachineError, match="None of"):
+        provision.provision(here.settings, WISH, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+    assert vast.service.billed() == []
+    assert {one.phase for one in here.book.all()} == {"ended"}
+
+
+def test_nothing_fits(here: Office, vast: Vast) -> None:
+    wish = Wish(gpu="RTX 4090", max_price=0.001)
+    market = provision.market(here.settings, wish, ("vast",), here.clock)
+    with pytest.raises(MachineError, match=r"No offer fits.*more than \$0.001"):
+        provision.provision(here.settings, wish, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+    assert here.book.all() == []
+    assert vast.seen("create") == []
+
+
+def test_stopped_while_it_boots(here: Office, vast: Vast) -> None:
+    """Ctrl-C: the machine does not go on costing."""
+    market = provision.market(here.settings, WISH, ("vast",), here.clock)
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        provision.provision(here.settings, WISH, market, Limits(), ignore, clock=here.clock, pause=stop)
+    assert vast.service.billed() == []
+
+
+def test_without_an_account(tmp_path: Path, clock: FakeClock) -> None:
+    settings = Settings(home=tmp_path, storage="memory:")
+    with pytest.raises(MachineError, match="VAST_API_KEY"):
+        provision.market(settings, WISH, (), clock)
+    with pytest.raises(UsageError):
+        open_provider("local", Ground(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("spend", "price", "hours"),
+    [(0.0, 1.0, 4.0), (1.0, 0.5, 2.0), (9.0, 0.5, 4.0), (1.0, 0.0, 4.0)],
+    ids=["no cap", "cap", "lease", "free"],
+)
+def test_the_deadline(spend: float, price: float, hours: float) -> None:
+    lease = labels.new(1000.0, 4 * HOUR, spend)
+    assert leases.deadline(lease, price, 1000.0) == pytest.approx(1000 + hours * HOUR, abs=1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "torpor-", "torpor-0123456789ab-", "torpor-0123456789ab-x", "torpor-0123456789AB-1", "x-0123456789ab-1"]
+)
+def test_labels_that_are_not_ours(text: str) -> None:
+    assert labels.parse(text) is None
+
+
+def test_labels() -> None:
+    lease = Lease(id="0123456789ab", until=1_800_000_000)
+    for text, until in ((lease.label, 1_800_000_000), (lease.kept, None)):
+        found = labels.parse(text)
+        assert found is not None
+        assert (found.id, found.until) == (lease.id, until)
+
+
+def test_permissions_and_keys_do_not_print() -> None:
+    assert "PRIVATE" not in repr(HostIdentity("-----BEGIN PRIVATE", "ssh-ed25519 A", "x"))
+    assert Unused("vast:1", "r", "s", 1.0).machine == "vast:1"
