@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from benchmarks.link import PAYLOAD, available, link, serving
-from benchmarks.measure import MIB, environment, last_json, median, options, run, save, scratch, size_of, table, torpor
+from benchmarks.measure import MIB, Run, environment, last_json, median, options, run, save, scratch, size_of, table, torpor
 from benchmarks.workspaces import ROWS
 from flows import server
 from tests.emulators.sshd import Sshd, namespaces
@@ -37,12 +37,13 @@ KEY = "benchmarkkey"
 
 
 class Replicated(NamedTuple):
-    """One run. Seconds of the flow, and of its slowest machine: until it was ready for the job, and of the restore alone. `busy`: share
-    of all processors that was used meanwhile, by whomever."""
+    """One run. Seconds of the flow, and of its slowest machine: until it was ready for the job, and of the restore alone. `control`: CPU
+    seconds of the command and its flow; `busy`: share of all processors that was used meanwhile, by whomever."""
 
     seconds: float
     provision: float
     restore: float
+    control: float
     busy: float
     fetched: int
 
@@ -66,8 +67,8 @@ class Field:
             "TORPOR_SSH_KEY": str(folder / "login"), "TORPOR_KNOWN_HOSTS": str(folder / trust.FILE),
         }  # fmt: skip
 
-    def torpor(self, *words: str) -> dict[str, Any]:
-        return last_json(run(torpor(*words, "--json"), env=self.environment).output)
+    def torpor(self, *words: str) -> Run:
+        return run(torpor(*words, "--json"), env=self.environment)
 
     def replicate(self, source: Path, machines: Sequence[Sshd]) -> Replicated:
         for machine in self.machines:
@@ -75,16 +76,18 @@ class Field:
             _empty(machine.workspace)
         named = [word for machine in machines for word in ("--on", _address(machine))]
         psutil.cpu_percent()
-        result = self.torpor("replicate", "latest", *named)
+        done = self.torpor("replicate", "latest", *named)
         busy = psutil.cpu_percent() / 100
         for machine in machines:
             if found := compare_trees(source, machine.workspace):
                 raise SystemExit(f"{machine.address} has another tree: {found[:5]}")
+        result: dict[str, Any] = last_json(done.output)
         each = result["machines"]
         return Replicated(
             result["seconds"],
             max(one["provision_seconds"] for one in each),
             max(one["restore_seconds"] for one in each),
+            done.cpu,
             busy,
             each[0]["fetched_bytes"],
         )
@@ -137,7 +140,10 @@ def measure(place: Field, source: Path, rounds: int) -> tuple[list[Replicated], 
 
 
 def _words(one: Replicated) -> str:
-    return f"{one.seconds:.2f} s; ready after {one.provision:.2f}, restore {one.restore:.2f}; processors {one.busy:.0%} busy"
+    return (
+        f"{one.seconds:.2f} s; ready after {one.provision:.2f}, restore {one.restore:.2f}; "
+        f"control {one.control:.2f} CPU s; processors {one.busy:.0%} busy"
+    )
 
 
 def main() -> None:
@@ -159,8 +165,9 @@ def main() -> None:
         raw = size_of(source)
     bound = ones[0].fetched / (given.mbit * 1e6 / 8) / PAYLOAD
     one, every = median([found.seconds for found in ones]), median([found.seconds for found in alls])
+    shown = ("seconds", "provision", "restore", "control", "busy")
     rows = [
-        [text, *(f"{median([getattr(found, name) for found in runs]):.2f}" for name in ("seconds", "provision", "restore", "busy"))]
+        [text, *(f"{median([getattr(found, name) for found in runs]):.2f}" for name in shown)]
         for text, runs in (("one machine", ones), (f"{given.machines} machines", alls))
     ]
     data: dict[str, object] = {
@@ -168,7 +175,7 @@ def main() -> None:
         "bound_with_headers_s": round(bound, 3), "one_s": round(one, 3), "all_s": round(every, 3), "ratio": round(every / one, 3),
         "one": [found._asdict() for found in ones], "all": [found._asdict() for found in alls],
     }  # fmt: skip
-    print(json.dumps(data) if given.json else table(["woken at once", "seconds", "ready after", "restore", "busy"], rows))
+    print(json.dumps(data) if given.json else table(["woken at once", "seconds", "ready after", "restore", "control CPU s", "busy"], rows))
     print(
         f"{raw / 1e6:.0f} MB; each link {given.mbit} Mbit/s, which takes {bound:.2f} s; {given.machines} machines ÷ one {every / one:.3f}",
         file=sys.stderr,

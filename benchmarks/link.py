@@ -17,7 +17,7 @@ PAYLOAD = 1448 / 1514  # of an Ethernet frame of 1,500 bytes with TCP time stamp
 
 @dataclass
 class Far:
-    """The far end: a namespace, and its address as seen from here. It reaches `near` and all other addresses of this computer over the link."""
+    """The far end: a namespace, and its address as seen from here. It reaches `near`, and all else that this computer is, over the link."""
 
     namespace: str
     address: str
