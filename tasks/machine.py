@@ -49,7 +49,7 @@ def rent(session: Session, wish: Wish, kinds: tuple[str, ...], limits: Limits) -
     with session.step("rent"):
         settings = session.repository.settings
         market = provisioning.market(settings, wish, kinds)
-        made = provisioning.provision(settings, wish, market, limits, session.hear_here)
+        made = provisioning.provision(settings, wish, market, limits, session.hear_here, pause=session.pause)
         try:
             session.enter(places.of_machine(settings, made.machine.address))
         except BaseException:
