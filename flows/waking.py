@@ -16,7 +16,7 @@ from torpor.control import catalogue
 from torpor.control.provision import Demand, Limits, Provisioned
 from torpor.control.repository import Repository
 from torpor.control.restores import Options
-from torpor.errors import TorporError
+from torpor.errors import Interrupted, TorporError
 from torpor.jobs import RestoreResult
 from torpor.plan.offers import GB
 
@@ -52,6 +52,7 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
     """Make or find the machine, restore, run the hook, hand it over. A machine that was rented for this is ended if anything fails."""
     began = time.monotonic()
     made: Provisioned | None = None
+    writing = False
     try:
         if asked.demand is not None and not asked.on:
             made = await steps.done(machines.rent.submit(session, asked.demand, asked.limits))
@@ -63,6 +64,7 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
             await steps.done(machines.bootstrap.submit(session))
         await steps.choose(asked.runner, session)
         provisioned = time.monotonic() - began
+        writing = True
         watching = steps.follow(session, stages.OF_RESTORE)
         done = await steps.job(session, restores.restore.submit(session, wanted, asked.options), watching)
         if asked.after:
@@ -71,8 +73,11 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
             await steps.done(machines.hand_over.submit(session, made))
     except BaseException as error:
         if made is not None:
-            session.note(machines.give_up(session, made, getattr(error, "what", "") or type(error).__name__))
-        elif isinstance(error, TorporError):
+            left = machines.give_up(session, made, getattr(error, "what", "") or type(error).__name__)
+            if isinstance(error, Interrupted):  # its own words are of a machine that stays
+                raise Interrupted(error.what, safe=left, remedy="Run it again: a machine is rented anew.") from error
+            session.note(left)
+        elif isinstance(error, TorporError) and writing:
             session.note(f"The machine keeps what was written so far; {wanted} goes on from there when it is woken on it again.")
         raise
     return report(address, done, made, provisioned, time.monotonic() - began) | {"stages": steps.stage_figures(session)}

@@ -48,7 +48,7 @@ def rent(session: Session, demand: Demand, limits: Limits) -> Provisioned:
     """Rent the best offer that boots; the run works on that machine from now on. Never tried again blindly: it costs money."""
     with session.step("rent"):
         settings = session.repository.settings
-        made = provisioning.provision(settings, demand.wish, demand.market(), limits, session.hear_here)
+        made = provisioning.provision(settings, demand.wish, demand.market(), limits, session.hear_here, pause=session.pause)
         try:
             session.enter(places.of_machine(settings, made.machine.address))
         except BaseException:

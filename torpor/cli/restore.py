@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 PARAMETERS = (
     argument("SNAPSHOT", "An id, the beginning of one, or latest."),
-    argument("TARGET", "A folder, or a machine as local:NAME, which is made if it is not there.", required=False),
+    argument(
+        "TARGET",
+        "A folder, or a machine, such as vast:ID or ssh://user@host:port/path; a local one is made if it is not there.",
+        required=False,
+    ),
     flag("--merge", "Write into a folder that holds other files, and keep them."),
     flag("--replace", "Make the target equal to the snapshot: remove what it lacks."),
     option("--map", "OLD=NEW", "Put the saved folder OLD at NEW; may be given again.", many=True),

@@ -14,7 +14,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.control import leases, places
 from torpor.control.home import Home
 from torpor.control.leases import Book
-from torpor.errors import MachineError, MissingDependency, TorporError, UsageError
+from torpor.errors import Interrupted, MachineError, MissingDependency, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
@@ -147,6 +147,12 @@ def provision(
         until = leases.deadline(lease, offer.price, clock.now())
         try:
             until_running(machine, clock, pause, min(until, clock.now() + limits.boot), listen)
+        except Interrupted as error:
+            left = leases.end_quietly(machine, book, lease, clock, "stopped while it booted")
+            raise Interrupted(
+                f"The run was stopped while {machine.address} booted.",
+                safe=left or f"{machine.address} was destroyed again: nothing is left that costs.", remedy="Run it again.",
+            ) from error  # fmt: skip
         except TorporError as error:
             why = leases.end_quietly(machine, book, lease, clock, error.what)
             tried.append(f"{_describe(offer)}: {error.what}{f' {why}' if why else ''}")
