@@ -130,7 +130,8 @@ def _rclone() -> str:
 
 
 def measure(place: Field, source: Path, rounds: int) -> tuple[list[Replicated], list[Replicated]]:
-    ones, alls = [], []
+    ones: list[Replicated] = []
+    alls: list[Replicated] = []
     for number in range(rounds):
         alone = place.machines[number % len(place.machines)]
         for found, machines in ((ones, [alone]), (alls, place.machines)):

@@ -13,6 +13,8 @@ import pytest
 
 from flows.replicate import MOST, replicate
 from tests.emulators.sshd import Sshd
+from tests.emulators.vast.boxes import SshBox
+from tests.emulators.vast.instance import Instance
 from tests.emulators.vast.server import Vast
 from tests.flows.field import Field, flow_run, newest, saved
 from torpor.clock import SYSTEM
@@ -45,6 +47,11 @@ class Hosts:
 
     def whole(self, original: Path) -> list[bool]:
         return [self.folder(number).exists() and compare_trees(original, self.folder(number)) == [] for number in range(len(self.hosts))]
+
+
+def workspace(instance: Instance) -> Path:
+    assert isinstance(instance.box, SshBox)
+    return instance.box.host.workspace
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +171,7 @@ def test_of_two_rented_ones_the_one_that_fails_is_destroyed(field: Field, vast: 
     assert (kept.address, kept.lease.id) == (whole["machine"], whole["lease"])
     assert vast.service.billed() == [kept.lease.kept]
     (instance,) = vast.service.instances.values()
-    assert compare_trees(original, instance.box.folder / "workspace") == []
+    assert compare_trees(original, workspace(instance)) == []
 
 
 @pytest.mark.usefixtures("api")
@@ -179,4 +186,4 @@ def test_two_rented_ones(field: Field, vast: Vast, original: Path) -> None:
     assert [one["tried"] for one in done["machines"]] == [[], []]
     assert [seen.kind for seen in vast.requests].count("search") == 1
     for instance in vast.service.instances.values():
-        assert compare_trees(original, instance.box.folder / "workspace") == []
+        assert compare_trees(original, workspace(instance)) == []
