@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -89,6 +90,11 @@ def test_it_is_the_job_over_ssh(machine: Sshd, field: Field, original: Path, tmp
     ] == []
 
 
+def failed(run: UUID) -> bool:
+    """Whether a task of the run had an attempt that failed."""
+    return bool({"AwaitingRetry", "Retrying"} & {one.state_name for one in tasks_of(run)})
+
+
 @contextmanager
 def away(machine: Sshd, field: Field, heard: Heard) -> Iterator[Repository]:
     """A repository whose store the machine reaches by a tunnel that stands once the first attempt has failed."""
@@ -103,7 +109,7 @@ def away(machine: Sshd, field: Field, heard: Heard) -> Iterator[Repository]:
         made[0].close()
 
     def repair() -> None:
-        until(lambda: heard.begun and "AwaitingRetry" in {one.state_name for one in tasks_of(heard.run)}, "a failure")
+        until(lambda: heard.begun and failed(heard.run), "a failure", 240)
         made[0].open()
 
     repository = field.repository()
