@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -150,12 +151,14 @@ def _words(one: Replicated) -> str:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--mbit", type=int, default=500, help="of each machine's link, each way")
-    parser.add_argument("--size", type=int, default=1000, help="MiB of the workspace")
+    parser.add_argument("--size", type=int, default=1500, help="MiB of the workspace")
     parser.add_argument("--machines", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     if why := available() or ("" if namespaces() else "machines can't have mounts of their own"):
         raise SystemExit(f"No machines can be made here: {why}.")
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda *_: sys.exit("stopped"))  # namespaces would outlive a process that ends without a word
     with scratch(given.folder) as folder:
         source = folder / "workspace"
         ROWS["incompressible"].make(source, given.size * MIB)
