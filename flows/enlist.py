@@ -34,7 +34,7 @@ def enlist(queue: str, job: str) -> Scope:
         line = _queue(client, queue)
         deployment = _deployment(client)
         run = client.create_flow_run_from_deployment(
-            deployment.id, parameters={"job": job}, work_queue_name=queue, idempotency_key=key, tags=["torpor", "gpu"]
+            deployment.id, name=job, parameters={"job": job}, work_queue_name=queue, idempotency_key=key, tags=["torpor", "gpu"]
         )
     return Scope(
         run=str(run.id),
@@ -44,7 +44,7 @@ def enlist(queue: str, job: str) -> Scope:
         pool_id=str(pool.id),
         queue=queue,
         queue_id=str(line.id),
-        worker=f"{queue}-{key[-16:]}",
+        worker=f"torpor-{key[-16:]}",  # Prefect makes a slug of it for events; this is one
     )
 
 

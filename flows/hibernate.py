@@ -58,6 +58,7 @@ async def hibernate(
     rate: int = 0,
     patience: float = PATIENCE,
     tune_network: bool = False,
+    runner: steps.Runner = "ssh",
 ) -> dict[str, Any]:
     """Put a machine to sleep: save its workspace in object storage, prove that it can be restored, and destroy the machine.
 
@@ -83,6 +84,7 @@ async def hibernate(
         rate: Bytes a second that the machine may send at most; 0: no limit.
         patience: Seconds for which a store that does not answer is tried again.
         tune_network: Set the machine's kernel for long and fast links, as far as it lets itself be.
+        runner: How the machine does its work: over ssh, or as a worker of the Prefect pool gpu, seen there task by task (docs/gpu-pool.md).
     """
     began = time.monotonic()
     settings = load(storage=storage)
@@ -101,6 +103,7 @@ async def hibernate(
     async with steps.session_on(repository, place) as session:
         if place.far is not None:
             await steps.done(machines.bootstrap.submit(session))
+        await steps.choose(runner, session)
         if before:
             await steps.done(hooks.before.submit(session, before, before_seconds))
         if destroy_after:
@@ -141,7 +144,9 @@ async def _settle(
         try:
             if check.changed:
                 raise destroy.changed(check, "while the snapshot was taken")
-            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept))
+            until = max(one.exposed_until for one in taken)
+            await steps.wait_until(session, until, "until nothing that the host was given can write over what it put")
+            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept, until))
         except SourceChanged as error:
             if len(taken) >= rounds:
                 raise

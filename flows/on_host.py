@@ -13,7 +13,6 @@ from prefect import flow
 from flows import steps
 from flows.on_host_words import SOCKET
 from tasks import parts
-from torpor.errors import HostFailed, TorporError
 from torpor.remote.jobsocket import Visit
 
 PATIENCE = 60.0  # seconds from the end of the connection to the end of this process, whatever it is at
@@ -26,7 +25,7 @@ def _leave(visit: Visit, over: threading.Event) -> None:
         os._exit(1)
 
 
-@flow(name="host-job", flow_run_name="{job}", task_runner=steps.THREADS, persist_result=False)
+@flow(name="host-job", task_runner=steps.THREADS, persist_result=False)
 async def host_job(job: str) -> None:
     """Do one job of torpor's on the machine that this runs on. Started by torpor alone, which holds the job.
 
@@ -43,14 +42,8 @@ async def host_job(job: str) -> None:
         watching = steps.follow(part, stages)
         try:
             result = await steps.job(part, work.submit(part), watching)
-        except TorporError as error:
-            visit.fail(error)
-            raise
-        except Exception as error:
-            visit.fail(HostFailed(f"The engine on the host failed: {type(error).__name__}: {error}."))
-            raise
         except BaseException as error:
-            visit.fail(parts.stopped(error))
+            visit.fail(parts.told(error, visit))
             raise
         visit.finish(result)
     finally:

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import steps, waking
 from tasks import artifacts
 from torpor.control import fallback
-from torpor.control.provision import BOOT, LEASE, Limits
+from torpor.control.provision import BOOT, LEASE, Demand, Limits
 from torpor.control.restores import Options
 from torpor.errors import HostFailed, Interrupted, TorporError, UsageError
 from torpor.jobs import PATIENCE
@@ -55,6 +55,7 @@ async def replicate(
     rate: int = 0,
     patience: float = PATIENCE,
     tune_network: bool = False,
+    runner: steps.Runner = "ssh",
 ) -> dict[str, Any]:
     """Wake one snapshot on several machines at once. Each downloads by itself; the others go on when one fails.
 
@@ -83,6 +84,7 @@ async def replicate(
         rate: Bytes a second that each may receive at most; 0: no limit.
         patience: Seconds for which a store that does not answer is tried again.
         tune_network: Set each machine's kernel for long and fast links, as far as it lets itself be.
+        runner: How the machine does its work: over ssh, or as a worker of the Prefect pool gpu, seen there task by task (docs/gpu-pool.md).
     """
     began = time.monotonic()
     machines = list(dict.fromkeys(on))
@@ -96,18 +98,19 @@ async def replicate(
         mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB, rate=rate, patience=patience, tune=tune_network
     )  # fmt: skip
     limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
-    wish = None
+    demand = None
     if count:
         size = await asyncio.to_thread(waking.sizes, repository, wanted)
         wish = Wish(
             gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
             disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
         )  # fmt: skip
+        demand = Demand(settings, wish, (provider,) if provider else ())
 
     async def one(name: str, on: str) -> dict[str, Any]:
         asked = waking.Asked(
-            on=on, wish=None if on else wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after,
-            after_seconds=after_seconds,
+            on=on, demand=None if on else demand, limits=limits, options=options, after=after,
+            after_seconds=after_seconds, runner=runner,
         )  # fmt: skip
         async with steps.session_on(repository, name=name) as session:
             return await waking.wake_one(session, wanted, asked)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prefect import Task
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
@@ -54,6 +54,27 @@ def follow(session: Staged, stages: Sequence[Task[[Staged], Any]]) -> list[Prefe
 def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
     """Every stage of the run: `done` in `unit`, and seconds from its start to its end."""
     return {name: {"done": one.done, "unit": one.unit, "seconds": one.seconds} for name, one in session.end().items()}
+
+
+async def wait_until(session: Session, until: float, why: str) -> None:
+    """Wait for a time (seconds since 1970), unless it is over; said once, and ended by a stop."""
+    left = until - session.repository.clock.now()
+    if left > 0:
+        session.note(f"Waiting {left:.0f} s, {why}.")
+    while until > session.repository.clock.now():
+        session.check()
+        await asyncio.sleep(min(0.5, left))
+
+
+Runner = Literal["ssh", "gpu-pool"]
+
+
+async def choose(runner: Runner, session: Session) -> None:
+    """Let the machine's long jobs run as flow runs of the pool `gpu` on it, if that is what was asked for. Raises `UsageError`."""
+    if runner == "gpu-pool":
+        from flows.pool import enter
+
+        await asyncio.to_thread(enter, session)
 
 
 @asynccontextmanager

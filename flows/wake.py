@@ -11,7 +11,7 @@ from flows import steps, waking
 from flows.hooks import say_what_runs
 from tasks import artifacts
 from torpor.control import fallback
-from torpor.control.provision import BOOT, LEASE, Limits
+from torpor.control.provision import BOOT, LEASE, Demand, Limits
 from torpor.control.restores import Options
 from torpor.jobs import PATIENCE
 from torpor.plan.offers import GB, Wish
@@ -53,6 +53,7 @@ async def wake(
     rate: int = 0,
     patience: float = PATIENCE,
     tune_network: bool = False,
+    runner: steps.Runner = "ssh",
 ) -> dict[str, Any]:
     """Wake a snapshot on a machine: make the machine, and bring the workspace back. It is usable before it is complete.
 
@@ -81,23 +82,25 @@ async def wake(
         rate: Bytes a second that it may receive at most; 0: no limit.
         patience: Seconds for which a store that does not answer is tried again.
         tune_network: Set the machine's kernel for long and fast links, as far as it lets itself be.
+        runner: How the machine does its work: over ssh, or as a worker of the Prefect pool gpu, seen there task by task (docs/gpu-pool.md).
     """
     settings = load(storage=storage)
     repository, wanted = await asyncio.to_thread(fallback.find, settings, snapshot, get_run_logger().warning)
     options = Options(
         mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB, rate=rate, patience=patience, tune=tune_network
     )  # fmt: skip
-    wish = None
+    demand = None
     if not on and (gpu or region or max_price or provider or gpus == 0):
         size = await asyncio.to_thread(waking.sizes, repository, wanted)
         wish = Wish(
             gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
             disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
         )  # fmt: skip
+        demand = Demand(settings, wish, (provider,) if provider else ())
     limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
     asked = waking.Asked(
-        on=on or "", wish=wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after,
-        after_seconds=after_seconds,
+        on=on or "", demand=demand, limits=limits, options=options, after=after,
+        after_seconds=after_seconds, runner=runner,
     )  # fmt: skip
     async with steps.session_on(repository) as session:
         result = await waking.wake_one(session, wanted, asked)

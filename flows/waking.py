@@ -13,26 +13,26 @@ from tasks import machine as machines
 from tasks import restore as restores
 from tasks.session import Session
 from torpor.control import catalogue
-from torpor.control.provision import Limits, Provisioned
+from torpor.control.provision import Demand, Limits, Provisioned
 from torpor.control.repository import Repository
 from torpor.control.restores import Options
 from torpor.errors import Interrupted, TorporError
 from torpor.jobs import RestoreResult
-from torpor.plan.offers import GB, Wish
+from torpor.plan.offers import GB
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to wake: on the machine at `on`, or on one that is rented by `wish` from the providers `kinds`; else on a new local one.
+    """Where to wake: on the machine at `on`, or on one that is rented for a `demand`; else on a new local one.
 
     `after`: a command that the machine runs once all is there, for `after_seconds` at most.
     """
 
     on: str = ""
-    wish: Wish | None = None
-    kinds: tuple[str, ...] = ()
+    demand: Demand | None = None
     limits: Limits = msgspec.field(default_factory=Limits)
     options: Options = msgspec.field(default_factory=Options)
     after: str = ""
+    runner: steps.Runner = "ssh"
     after_seconds: float = 600.0
 
 
@@ -54,14 +54,15 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
     made: Provisioned | None = None
     writing = False
     try:
-        if asked.wish is not None and not asked.on:
-            made = await steps.done(machines.rent.submit(session, asked.wish, asked.kinds, asked.limits))
+        if asked.demand is not None and not asked.on:
+            made = await steps.done(machines.rent.submit(session, asked.demand, asked.limits))
             address = made.machine.address
         else:
             address = asked.on or machines.fresh_address(session.repository.home.machines)
             await steps.done(machines.provision.submit(session, address))
         if session.place.far is not None:
             await steps.done(machines.bootstrap.submit(session))
+        await steps.choose(asked.runner, session)
         provisioned = time.monotonic() - began
         writing = True
         watching = steps.follow(session, stages.OF_RESTORE)

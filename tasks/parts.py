@@ -12,7 +12,7 @@ from tasks import stages, watch
 from tasks.board import StageBoard
 from tasks.policy import ONCE, POLICY
 from tasks.stages import Staged
-from torpor.errors import Interrupted, UsageError
+from torpor.errors import HostFailed, Interrupted, TorporError, UsageError
 from torpor.events import Event
 from torpor.jobs import RestoreJob, Result, SnapshotJob
 from torpor.remote import engine
@@ -71,6 +71,10 @@ def of(part: Part) -> Work:
     raise UsageError(f"{type(part.visit.job).__name__} needs no flow run.")
 
 
-def stopped(error: BaseException) -> Interrupted:
-    """What is told of a run that was cancelled, or of a process that was ended."""
-    return Interrupted(f"The run on the host was stopped ({type(error).__name__}).", safe="What reached the store is kept.")
+def told(error: BaseException, visit: Visit) -> TorporError:
+    """What the control side is told of it."""
+    if isinstance(error, TorporError):
+        return error
+    if visit.stopped or not isinstance(error, Exception):  # whatever an engine says that is stopped in the middle; or a cancelled run
+        return Interrupted("The job on the host was stopped.", safe="What reached the store is kept.", remedy="Run it again.")
+    return HostFailed(f"The engine on the host failed: {type(error).__name__}: {error}.", safe="What reached the store is kept.")

@@ -51,6 +51,10 @@ class Session:
             raise MachineError("There is no machine yet.", safe="Nothing was changed.")
         return self._place
 
+    def work_through(self, host: Host) -> None:
+        """Run the jobs of this place by another way to it."""
+        self._place = msgspec.structs.replace(self.place, host=host)
+
     @property
     def host(self) -> Host:
         return self.place.host

@@ -39,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True):
     """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there. `copies`: URLs of
     stores that may hold copies. `cache`: a folder for packs that were read, with its bound in bytes; empty for none.
 
-    `access`: how its store is reached; only the control side has it.
+    `access`: how its store is reached; only the control side has it. `pool_python`: what starts, on machines that are workers of the pool
+    `gpu`, a Python that has torpor, its flows and Prefect; empty: one that torpor brings there.
     """
 
     home: Path
@@ -52,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     copies: tuple[str, ...] = ()
     cache: str = ""
     cache_bytes: int = 0
+    pool_python: str = ""
 
 
 CACHE_SIZE = "50G"
@@ -61,7 +63,8 @@ _TRUE = ("1", "true", "yes", "on")
 
 def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -> Settings:
     """Read TORPOR_HOME, TORPOR_STORAGE (or STORAGE_PROVIDER and its own names), TORPOR_RECOVERY_KEY,
-    TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE, TORPOR_GPU, TORPOR_COPIES, TORPOR_CACHE, TORPOR_CACHE_SIZE.
+    TORPOR_RECOVERY_CONFIRMED, TORPOR_PASSPHRASE, TORPOR_GPU, TORPOR_COPIES, TORPOR_CACHE, TORPOR_CACHE_SIZE,
+    TORPOR_POOL_PYTHON.
 
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
     """
@@ -83,6 +86,7 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
         access=Access(env),
         copies=tuple(dict.fromkeys(url.strip() for url in env.get("TORPOR_COPIES", "").split(",") if url.strip())),
         cache=os.path.abspath(env["TORPOR_CACHE"]) if env.get("TORPOR_CACHE") else "",
+        pool_python=env.get("TORPOR_POOL_PYTHON") or "",
         cache_bytes=size(env.get("TORPOR_CACHE_SIZE") or CACHE_SIZE, "TORPOR_CACHE_SIZE"),
     )
 

@@ -18,6 +18,7 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -130,7 +131,9 @@ class Proxy:
 
     async def _no_socket(self, socket: WebSocket) -> None:
         """403 before there is a web socket. A worker then asks by requests instead."""
-        self._refused(f"WS {_shown(socket.url.path)}: not for a host")
+        path = socket.scope["raw_path"].decode("ascii", "replace")
+        if path != f"/api/work_pools/{quote(self._scope.pool, safe='')}/workers/connect":  # every worker tries that
+            self._refused(f"WS {_shown(path)}: not for a host")
         await socket.close()
 
     async def _hello(self, socket: WebSocket) -> bool:

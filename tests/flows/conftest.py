@@ -10,6 +10,8 @@ import pytest
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import server
+from tests.emulators.sshd import Sshd
+from tests.flows import prefect_server
 from tests.flows.field import Field, fill
 
 SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -54,3 +56,23 @@ def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Field:
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     return fill(tmp_path / "original")
+
+
+@pytest.fixture(scope="session")
+def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Another server, with a password."""
+    with prefect_server.running(tmp_path_factory.mktemp("guarded")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def guarded(guarded_server: str) -> Iterator[None]:
+    """This process's Prefect settings name that server while a module's tests run."""
+    with prefect_server.named(guarded_server):
+        yield
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with Sshd(tmp_path_factory.mktemp("box")) as made:
+        yield made

@@ -24,8 +24,9 @@ PASSWORD = "admin:open-sesame-4711"
 
 
 @contextmanager
-def guarded(folder: Path) -> Iterator[str]:
-    """The API's URL; this process's Prefect settings name it and the password until the block ends."""
+def running(folder: Path) -> Iterator[str]:
+    """The API's URL."""
+
     port = server._free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = clean_environment() | {
@@ -38,16 +39,26 @@ def guarded(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=folder)
+    try:
+        until(lambda: server.answers(url), "a server", 180)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def named(url: str) -> Iterator[None]:
+    """This process's Prefect settings name the server and its password until the block ends."""
     settings = {
         PREFECT_API_URL: url,
         PREFECT_API_AUTH_STRING: PASSWORD,
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
     }
-    try:
-        until(lambda: server.answers(url), "a server", 90)
-        with temporary_settings(settings):
-            yield url
-    finally:
-        process.terminate()
-        process.wait(20)
+    with temporary_settings(settings):
+        yield

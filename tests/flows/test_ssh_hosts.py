@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,9 @@ from flows.hibernate import hibernate
 from flows.wake import wake
 from tasks.watch import StageState, watching
 from tests.emulators.sshd import Sshd
-from tests.flows.field import Field, flow_run, saved
+from tests.flows.field import MIB, Field, fill, flow_run, saved
+from tests.flows.pooled import PYTHON
+from tests.flows.test_launch import Launched
 from torpor.errors import TargetNotEmpty
 from torpor.events import Event
 from torpor.ssh import trust
@@ -84,3 +89,50 @@ def test_a_wrong_host_key(field: Field, hosts: tuple[Sshd, Sshd], original: Path
         flow_run(wake(snapshot=snapshot, on=address(first, "x")))
     with pytest.raises(HostKeyMismatch):
         flow_run(hibernate(machine=address(first, "x")))
+
+
+def followed(heard: list[dict[str, Any]]) -> bool:
+    return any("Following the job that was begun" in line["event"].get("text", "") for line in heard if "event" in line)
+
+
+def test_a_run_that_was_killed_is_taken_up(field: Field, hosts: tuple[Sshd, Sshd], tmp_path: Path) -> None:
+    """kill -9 of the process that runs the flow, in the middle of the upload and of the download: the job on the host goes on, and the
+    next run follows it."""
+    first, second = hosts
+    large, there = fill(tmp_path / "large", 6 * MIB), first.workspace / "large"
+    subprocess.run(["cp", "-a", large, there], check=True)
+    asked = {"machine": address(first, "large"), "wipe": True, "rate": 3 * MIB}
+    killed = Launched(field, "hibernate", asked)
+    killed.read(until="upload")
+    killed.kill()
+    again = Launched(field, "hibernate", asked)
+    result = again.read()["result"]
+    assert again.end() == 0
+    assert result["destroyed"] is True
+    assert followed(again.lines)
+    assert result["rounds"] == 1
+
+    wanted = {"snapshot": result["snapshot"], "on": address(second, "large"), "rate": 3 * MIB}
+    killed = Launched(field, "wake", wanted)
+    killed.read(until="download")
+    killed.kill()
+    again = Launched(field, "wake", wanted)
+    assert again.read()["result"]["files"] > 0
+    assert again.end() == 0
+    assert followed(again.lines)
+    assert compare_trees(large, second.workspace / "large") == []
+
+
+def test_the_pool_does_the_same(field: Field, hosts: tuple[Sshd, Sshd], original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen by a parameter: the machine is a worker of the pool gpu, and the result is that of SSH."""
+    first, _ = hosts
+    monkeypatch.setenv("TORPOR_POOL_PYTHON", shlex.join(PYTHON))
+    subprocess.run(["cp", "-a", original, first.workspace / "pooled"], check=True)
+    heard: list[Event | StageState] = []
+    with watching(heard.append):
+        by_pool = flow_run(hibernate(machine=address(first, "pooled"), runner="gpu-pool", destroy_after=False))
+    assert any("as flow run" in one.text for one in heard if isinstance(one, Event))
+    over_ssh = flow_run(hibernate(machine=address(first, "pooled"), destroy_after=False))
+    for figure in ("files", "raw_bytes", "problems", "codecs"):
+        assert by_pool[figure] == over_ssh[figure]
+    assert over_ssh["new_bytes"] < by_pool["new_bytes"]  # the records that the pool's job left are used

@@ -77,6 +77,18 @@ class Far:
         sent = f"{engine.sent_bytes / 1e6:.1f} MB sent" if engine.fresh else "it was there"
         return Ready(f"engine ready on Python {python}, {sent}, {engine.seconds:.1f} s", engine.seconds)
 
+    @property
+    def engine(self) -> Engine:
+        """What was put there. Raises `HostFailed` before `prepare`."""
+        if self._engine is None:
+            raise HostFailed(f"{self.address} is not ready.")
+        return self._engine
+
+    @property
+    def state(self) -> bytes:
+        """The host's folder for records; absolute once the host was prepared."""
+        return self._access.state if self._engine is None else self._absolute(self._access.state, self._engine)
+
     def _absolute(self, state: bytes, engine: Engine) -> bytes:
         return state if state.startswith(b"/") else engine.facts.home.encode(errors="surrogateescape") + b"/" + state
 
@@ -106,13 +118,15 @@ class Far:
     @contextmanager
     def reaching(self) -> Iterator[Callable[[Store], Store]]:
         """Makes stores such as this host can reach: a folder of this computer is served through a tunnel while the block runs."""
-        with serving(self._tunnel(), self._clock) as reach:
+        with serving(self.tunnel(), self._clock) as reach:
             yield reach
 
-    def _tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+    def tunnel(self, *, kept: bool = True) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+        """What opens a tunnel from the host to a port of ours. `kept`: at the port where its store is found; else at any."""
         from torpor.ssh.tunnel import reverse
 
-        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, _port(self._rental))
+        port = _port(self._rental) if kept else 0
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, port)
 
 
 def _port(rental: str) -> int:

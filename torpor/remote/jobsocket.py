@@ -151,6 +151,11 @@ class Visit:
         self._stopped.set()
         self._replies.put(b"")
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the control side wants it to stop, or is gone."""
+        return self._stopped.is_set()
+
     def wait_for_end(self) -> None:
         """Returns when the relay has hung up."""
         self._thread.join()
