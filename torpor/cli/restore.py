@@ -73,7 +73,9 @@ def run(
             told.add(event.text)
             listen(event)
 
-        result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, hear)
+        place.prepare(listen)
+        with place.reached(repository) as reached:
+            result = restores.restore(reached, place.host, found, place.roots[0] if target else None, place.state, options, hear)
     for note in result.notes:
         if note not in told:
             session.warn(note)

@@ -66,7 +66,9 @@ def run(
         patience=given.duration(patience, "--patience") if patience else PATIENCE,
     )  # fmt: skip
     with session.listener() as listen:
-        taken = take(repository, place.host, scope, place.state, options, listen)
+        place.prepare(listen)
+        with place.reached(repository) as reached:
+            taken = take(reached, place.host, scope, place.state, options, listen)
     return _report(session, repository, taken)
 
 
