@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from torpor.cli import amounts, given
+from torpor.cli import amounts, given, named
 from torpor.cli.parameters import argument, choice, flag, number, option
 from torpor.errors import UsageError
 
@@ -65,6 +65,8 @@ def run(
         cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
     )  # fmt: skip
     repository, found = fallback.find(session.settings, snapshot, session.warn)
+    if target is not None and not dry_run:
+        named.claim(session, [target])
     place = places.of_target(repository.settings, target or os.curdir, create=not dry_run)
     told: set[str] = set()
     with session.listener() as listen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.cli import amounts, given
+from torpor.cli import amounts, given, named
 from torpor.cli.parameters import argument, choice, flag, number, option
 from torpor.errors import EXIT_PROBLEMS, UsageError
 
@@ -49,6 +49,8 @@ def run(
 
     labels = given.labels(label)
     size = given.size(memory, "--memory") if memory else None
+    if not dry_run:
+        named.claim(session, source)
     place = places.of_sources(session.settings, source)
     scope = place.scope(exclude, default_excludes=not no_default_excludes, one_file_system=not across_file_systems)
     if dry_run:
