@@ -20,7 +20,7 @@ parameters = json.loads(sys.stdin.readline())
 RESULT = {
     "machine": "local:box", "snapshot": "20260101T000000000-01234567", "destroyed": True, "files": 3, "raw_bytes": 5000,
     "stored_bytes": 2000, "new_bytes": 2000, "seconds": 1.5, "depth": "full", "receipt": "receipts/x.json", "notes": ["a note"],
-    "fetched_bytes": 2000, "usable_seconds": 0.5, "provision_seconds": 0.1, "price": None, "tried": [],
+    "fetched_bytes": 2000, "usable_seconds": 0.5, "provision_seconds": 0.1, "stages": {}, "price": None, "tried": [],
 }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ say(result={RESULT!r})
         "memory_mib": 1024,
     }  # fmt: skip
     assert (storage, home) == ("/s", str(cli.home))
-    assert "local:box destroyed: snapshot 20260101T000000000-01234567" in done.out
+    assert "local:box is destroyed, and that is confirmed: snapshot 20260101T000000000-01234567" in done.out
     assert "warning: look here" in done.err
     assert "destroy completed: gone" in done.err
     assert "prefect" not in done.err
