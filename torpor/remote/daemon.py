@@ -29,6 +29,7 @@ from torpor.workspace.crew import Gate
 KEPT = 4 << 20  # bytes of the journal; notes beyond are dropped, so that a job that complains for days fills no disk
 BRIEF = 120.0  # seconds for an answer that the job can do without for now
 _LAST = 30.0  # seconds for the last lines to leave by the connection; they are in the journal
+_GRACE = 10.0  # seconds in which whoever stopped the job may come to answer what it asks for its last packs
 _STEP = 0.5  # seconds between looks at what may have changed without a word
 
 _encoder = msgspec.json.Encoder()
@@ -52,7 +53,7 @@ class Ledger:
         self._order = 0
         self._number = 0
         self._replies: dict[int, Reply] = {}
-        self._stopping = threading.Event()
+        self.stopped: float | None = None  # until when its questions wait, once it was told to end
         self._given_up = False  # nobody came for one question, so none waits again until somebody does
         self._connection: Connection | None = None
         self._changed = time.monotonic()
@@ -86,13 +87,15 @@ class Ledger:
 
     def _until(self, wish: Ask, began: float) -> float:
         """How long to wait for an answer, by the monotonic clock. With nobody there, only for what is needed."""
-        if self._connection is None and (self._stopping.is_set() or self._given_up or not wish.needed):
+        if self._connection is None and (self._given_up or not wish.needed):
             return 0.0
+        if self._connection is None and self.stopped is not None:
+            return self.stopped
         return max(began, self._changed) + self._wait if wish.needed else began + BRIEF
 
-    def stop(self) -> None:
-        """The job was told to end: questions that nobody hears are not worth waiting for. For a signal's handler."""
-        self._stopping.set()
+    def stop(self, grace: float) -> None:
+        """The job was told to end: questions that nobody hears are not worth waiting for longer than that. For a signal's handler."""
+        self.stopped = time.monotonic() + grace
 
     def end(self, line: Line) -> None:
         """The last line. Returns once it is in the journal and has left by the connection, if there is one."""
@@ -195,7 +198,7 @@ def run(text: bytes, lines: int, listening: socket.socket, wait: float) -> int:
     ledger = Ledger(lines, wait)
 
     def interrupt(number: int, _: FrameType | None) -> NoReturn:
-        ledger.stop()
+        ledger.stop(_GRACE if number == signal.SIGTERM else 0.0)
         raise Interrupted(f"The job was stopped by {signal.Signals(number).name}.")
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -218,12 +221,18 @@ def _run(text: bytes, ledger: Ledger) -> tuple[Line, int]:
         result = engine.run(job, ledger.hear, ledger.ask)
         return Line(result=msgspec.Raw(msgspec.json.encode(result))), 0
     except TorporError as error:
-        return Line(failure=error.as_dict()), error.exit_code
+        return _failure(error)
     except BaseException as error:  # noqa: BLE001 - it has nobody else to go to
+        if ledger.stopped is not None:  # on the way out, it could not finish what it had in hand
+            return _failure(Interrupted("The job was stopped.", safe="What reached the store is kept.", remedy="Run the command again."))
         traceback.print_exc()
         failed = HostFailed(
             f"The host's engine failed in a way that nobody foresaw: {type(error).__name__}.",
             safe="What reached the store is kept; nothing was destroyed.",
             remedy="Run the command again: it goes on from there. If it fails again, this is a defect of torpor.",
         )
-        return Line(failure=failed.as_dict()), failed.exit_code
+        return _failure(failed)
+
+
+def _failure(error: TorporError) -> tuple[Line, int]:
+    return Line(failure=error.as_dict()), error.exit_code

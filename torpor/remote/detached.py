@@ -129,7 +129,7 @@ def stop(folder: JobFolder, number: signal.Signals = signal.SIGTERM) -> None:
 
 def forget(folder: JobFolder) -> None:
     """Returns once the job's process is gone, and its folder."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGKILL):  # nobody will answer what it asks
         stop(folder, number)
         until = time.monotonic() + _FINISH
         while folder.is_alive() and time.monotonic() < until:

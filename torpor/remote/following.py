@@ -60,7 +60,7 @@ class Following:
         """Ask the job to end; a second time, end it at once. Returns at once, in any thread."""
         self._stops += 1
         command = "stop" if self._stops == 1 else "kill"
-        threading.Thread(target=self._tell, args=(command,), name=f"{command}-job", daemon=True).start()
+        threading.Thread(target=self._tell, args=(command, _TELLS), name=f"{command}-job", daemon=True).start()
 
     def _end(self) -> End:
         while True:
@@ -129,8 +129,9 @@ class Following:
 
     def _cancel(self) -> End | None:
         """Stop the job and wait for its end, a while; None if it could not be waited for. What is raised meanwhile ends the waiting."""
-        self.stop()
+        self._stops += 1
         self._hear = ignore
+        self._tell("stop", 2)  # before its questions are answered, or it might end well after all
         late = threading.Timer(_FINISH, self._give_up)
         late.daemon = True
         late.start()
@@ -147,8 +148,8 @@ class Following:
         if channel is not None:
             channel.close()
 
-    def _tell(self, command: str) -> None:
-        for _ in range(_TELLS):
+    def _tell(self, command: str, tries: int) -> None:
+        for _ in range(tries):
             try:
                 self._host.command(command, self.name)
                 return
