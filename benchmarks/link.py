@@ -17,10 +17,11 @@ PAYLOAD = 1448 / 1514  # of an Ethernet frame of 1,500 bytes with TCP time stamp
 
 @dataclass
 class Far:
-    """The far end: a namespace, and its address as seen from here."""
+    """The far end: a namespace, and its address as seen from here. It reaches `near`, and all else that this computer is, over the link."""
 
     namespace: str
     address: str
+    near: str
 
     def command(self, *words: str) -> list[str]:
         """A command line that runs there."""
@@ -51,6 +52,7 @@ def link(mbit: int, number: int = 0, delay_ms: int = 0) -> Iterator[Far]:
         ["ip", "-n", name, "addr", "add", f"{theirs}/30", "dev", far],
         ["ip", "-n", name, "link", "set", far, "up"],
         ["ip", "-n", name, "link", "set", "lo", "up"],
+        ["ip", "-n", name, "route", "add", "default", "via", mine],
     ]
     for inside, device in (((), near), (("ip", "netns", "exec", name), far)):
         if delay_ms:
@@ -61,7 +63,7 @@ def link(mbit: int, number: int = 0, delay_ms: int = 0) -> Iterator[Far]:
     try:
         for command in commands:
             subprocess.run(command, check=True, capture_output=True)
-        yield Far(name, theirs)
+        yield Far(name, theirs, mine)
     finally:
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)  # its devices go with it
         subprocess.run(["ip", "link", "del", near], check=False, capture_output=True)

@@ -68,7 +68,12 @@ def run(command: Sequence[str] | str, *, env: dict[str, str] | None = None, cwd:
     watcher = threading.Thread(target=watch, daemon=True)
     if memory:
         watcher.start()
-    output, errors = process.communicate()
+    try:
+        output, errors = process.communicate()
+    except BaseException:  # a stop of ours: it may not outlive what it works with
+        process.terminate()
+        process.communicate()
+        raise
     wall = time.perf_counter() - began
     done.set()
     after = os.times()

@@ -144,7 +144,9 @@ async def _settle(
         try:
             if check.changed:
                 raise destroy.changed(check, "while the snapshot was taken")
-            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept))
+            until = max(one.exposed_until for one in taken)
+            await steps.wait_until(session, until, "until nothing that the host was given can write over what it put")
+            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept, until))
         except SourceChanged as error:
             if len(taken) >= rounds:
                 raise

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import steps, waking
 from tasks import artifacts
 from torpor.control import fallback
-from torpor.control.provision import BOOT, LEASE, Limits
+from torpor.control.provision import BOOT, LEASE, Demand, Limits
 from torpor.control.restores import Options
 from torpor.errors import HostFailed, Interrupted, TorporError, UsageError
 from torpor.jobs import PATIENCE
@@ -98,17 +98,18 @@ async def replicate(
         mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB, rate=rate, patience=patience, tune=tune_network
     )  # fmt: skip
     limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
-    wish = None
+    demand = None
     if count:
         size = await asyncio.to_thread(waking.sizes, repository, wanted)
         wish = Wish(
             gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
             disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
         )  # fmt: skip
+        demand = Demand(settings, wish, (provider,) if provider else ())
 
     async def one(name: str, on: str) -> dict[str, Any]:
         asked = waking.Asked(
-            on=on, wish=None if on else wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after,
+            on=on, demand=None if on else demand, limits=limits, options=options, after=after,
             after_seconds=after_seconds, runner=runner,
         )  # fmt: skip
         async with steps.session_on(repository, name=name) as session:

@@ -56,6 +56,16 @@ def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
     return {name: {"done": one.done, "unit": one.unit, "seconds": one.seconds} for name, one in session.end().items()}
 
 
+async def wait_until(session: Session, until: float, why: str) -> None:
+    """Wait for a time (seconds since 1970), unless it is over; said once, and ended by a stop."""
+    left = until - session.repository.clock.now()
+    if left > 0:
+        session.note(f"Waiting {left:.0f} s, {why}.")
+    while until > session.repository.clock.now():
+        session.check()
+        await asyncio.sleep(min(0.5, left))
+
+
 Runner = Literal["ssh", "gpu-pool"]
 
 

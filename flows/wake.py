@@ -11,7 +11,7 @@ from flows import steps, waking
 from flows.hooks import say_what_runs
 from tasks import artifacts
 from torpor.control import fallback
-from torpor.control.provision import BOOT, LEASE, Limits
+from torpor.control.provision import BOOT, LEASE, Demand, Limits
 from torpor.control.restores import Options
 from torpor.jobs import PATIENCE
 from torpor.plan.offers import GB, Wish
@@ -89,16 +89,17 @@ async def wake(
     options = Options(
         mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB, rate=rate, patience=patience, tune=tune_network
     )  # fmt: skip
-    wish = None
+    demand = None
     if not on and (gpu or region or max_price or provider or gpus == 0):
         size = await asyncio.to_thread(waking.sizes, repository, wanted)
         wish = Wish(
             gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
             disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
         )  # fmt: skip
+        demand = Demand(settings, wish, (provider,) if provider else ())
     limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
     asked = waking.Asked(
-        on=on or "", wish=wish, kinds=(provider,) if provider else (), limits=limits, options=options, after=after,
+        on=on or "", demand=demand, limits=limits, options=options, after=after,
         after_seconds=after_seconds, runner=runner,
     )  # fmt: skip
     async with steps.session_on(repository) as session:

@@ -13,23 +13,22 @@ from tasks import machine as machines
 from tasks import restore as restores
 from tasks.session import Session
 from torpor.control import catalogue
-from torpor.control.provision import Limits, Provisioned
+from torpor.control.provision import Demand, Limits, Provisioned
 from torpor.control.repository import Repository
 from torpor.control.restores import Options
-from torpor.errors import TorporError
+from torpor.errors import Interrupted, TorporError
 from torpor.jobs import RestoreResult
-from torpor.plan.offers import GB, Wish
+from torpor.plan.offers import GB
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to wake: on the machine at `on`, or on one that is rented by `wish` from the providers `kinds`; else on a new local one.
+    """Where to wake: on the machine at `on`, or on one that is rented for a `demand`; else on a new local one.
 
     `after`: a command that the machine runs once all is there, for `after_seconds` at most.
     """
 
     on: str = ""
-    wish: Wish | None = None
-    kinds: tuple[str, ...] = ()
+    demand: Demand | None = None
     limits: Limits = msgspec.field(default_factory=Limits)
     options: Options = msgspec.field(default_factory=Options)
     after: str = ""
@@ -53,9 +52,10 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
     """Make or find the machine, restore, run the hook, hand it over. A machine that was rented for this is ended if anything fails."""
     began = time.monotonic()
     made: Provisioned | None = None
+    writing = False
     try:
-        if asked.wish is not None and not asked.on:
-            made = await steps.done(machines.rent.submit(session, asked.wish, asked.kinds, asked.limits))
+        if asked.demand is not None and not asked.on:
+            made = await steps.done(machines.rent.submit(session, asked.demand, asked.limits))
             address = made.machine.address
         else:
             address = asked.on or machines.fresh_address(session.repository.home.machines)
@@ -64,6 +64,7 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
             await steps.done(machines.bootstrap.submit(session))
         await steps.choose(asked.runner, session)
         provisioned = time.monotonic() - began
+        writing = True
         watching = steps.follow(session, stages.OF_RESTORE)
         done = await steps.job(session, restores.restore.submit(session, wanted, asked.options), watching)
         if asked.after:
@@ -72,8 +73,11 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
             await steps.done(machines.hand_over.submit(session, made))
     except BaseException as error:
         if made is not None:
-            session.note(machines.give_up(session, made, getattr(error, "what", "") or type(error).__name__))
-        elif isinstance(error, TorporError):
+            left = machines.give_up(session, made, getattr(error, "what", "") or type(error).__name__)
+            if isinstance(error, Interrupted):  # its own words are of a machine that stays
+                raise Interrupted(error.what, safe=left, remedy="Run it again: a machine is rented anew.") from error
+            session.note(left)
+        elif isinstance(error, TorporError) and writing:
             session.note(f"The machine keeps what was written so far; {wanted} goes on from there when it is woken on it again.")
         raise
     return report(address, done, made, provisioned, time.monotonic() - began) | {"stages": steps.stage_figures(session)}

@@ -14,11 +14,10 @@ from tasks.stages import completed
 from torpor.control import destroy as control
 from torpor.control import places
 from torpor.control import provision as provisioning
-from torpor.control.provision import Limits, Provisioned
+from torpor.control.provision import Demand, Limits, Provisioned
 from torpor.format.manifest import Receipt
 from torpor.machines.base import Status
 from torpor.machines.table import open_machine
-from torpor.plan.offers import Wish
 
 
 def fresh_address(machines: Path) -> str:
@@ -45,12 +44,11 @@ def provision(session: Session, address: str) -> str:
 
 
 @task(name="rent", task_run_name="rent", **ONCE)
-def rent(session: Session, wish: Wish, kinds: tuple[str, ...], limits: Limits) -> Provisioned:
+def rent(session: Session, demand: Demand, limits: Limits) -> Provisioned:
     """Rent the best offer that boots; the run works on that machine from now on. Never tried again blindly: it costs money."""
     with session.step("rent"):
         settings = session.repository.settings
-        market = provisioning.market(settings, wish, kinds)
-        made = provisioning.provision(settings, wish, market, limits, session.hear_here)
+        made = provisioning.provision(settings, demand.wish, demand.market(), limits, session.hear_here, pause=session.pause)
         try:
             session.enter(places.of_machine(settings, made.machine.address))
         except BaseException:

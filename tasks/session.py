@@ -112,8 +112,16 @@ class Session:
 
     def check(self) -> None:
         """Raise `Interrupted` if the run was stopped."""
-        if self._stopped.is_set():
-            raise Interrupted("The run was stopped.", safe="The machine was left running.", remedy="Run it again: it goes on from here.")
+        if not self._stopped.is_set():
+            return
+        if self._place is None:
+            raise Interrupted("The run was stopped.", safe="No machine was kept.", remedy="Run it again.")
+        raise Interrupted("The run was stopped.", safe="The machine was left running.", remedy="Run it again: it goes on from here.")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the run is stopped. Raises `Interrupted`."""
+        self._stopped.wait(seconds)
+        self.check()
 
     def stop(self) -> None:
         """Stop whatever runs, soon. The engine finishes what it has in hand; a second call ends it at once."""

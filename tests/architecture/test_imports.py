@@ -33,6 +33,7 @@ LIGHT: dict[str, tuple[str, set[str]]] = {
         "import torpor.machines.gce, torpor.machines.gce_provider",
         HEAVY - {"msgspec"} | {"google", "grpc", "requests", "urllib3"},
     ),
+    "a connection to a long job": ("import torpor.remote.detached", HEAVY - {"msgspec"} | {"ssl", "subprocess", "tempfile"}),
     "torpor --version": (command("--version"), HEAVY | {"torpor.bench"}),
     "torpor bench --help": (command("bench", "--help"), CODECS | ORCHESTRATOR | {"cryptography", "torpor.bench"}),
 }

@@ -63,7 +63,7 @@ exec chroot /mnt /bin/sh -c 'echo up; /run/holder >/dev/null; exit 0'
 
 _CONFIG = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 StrictModes no
@@ -92,10 +92,18 @@ def namespaces() -> bool:
 
 
 class Sshd:
-    """One machine. `host_key`: its private key, one made by others; `config`: more lines of sshd_config."""
+    """One machine. `host_key`: its private key, one made by others; `config`: more lines of sshd_config.
 
-    def __init__(self, folder: Path, *, host_key: str = "", config: str = "", namespace: bool | None = None) -> None:
+    `network`: a network namespace (of `ip netns`) that the machine is in, where it has `address`; needs root.
+    """
+
+    def __init__(
+        self, folder: Path, *, host_key: str = "", config: str = "", namespace: bool | None = None, network: str = "",
+        address: str = "127.0.0.1",
+    ) -> None:  # fmt: skip
         self.folder = folder
+        self.network = network
+        self.address = address
         self.home = folder / "home"
         self.workspace = folder / "workspace"
         self.own = namespaces() if namespace is None else namespace
@@ -127,7 +135,7 @@ class Sshd:
 
     @property
     def target(self) -> Target:
-        return Target(host="127.0.0.1", port=self.port, user=self.user, host_key=self.host_key, identity=str(self.folder / "login"))
+        return Target(host=self.address, port=self.port, user=self.user, host_key=self.host_key, identity=str(self.folder / "login"))
 
     @property
     def connections(self) -> int:
@@ -203,13 +211,14 @@ class Sshd:
         assert self._sshd is None
         environment = "" if self.own else f" HOME={self.home} TORPOR_TEST_MACHINE={self.folder}"
         more = self._more if self.own else f'{self._more}\nForceCommand cd "$HOME"; eval "${{SSH_ORIGINAL_COMMAND:-/bin/sh}}"'
-        config = _CONFIG.format(port=self.port, folder=self.folder, path=PATH, environment=environment, more=more)
+        config = _CONFIG.format(port=self.port, address=self.address, folder=self.folder, path=PATH, environment=environment, more=more)
         self._write("sshd_config", config)
         command = [_sshd(), "-D", "-e", "-f", str(self.folder / "sshd_config")]
         if not self.own and os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where Debian's sshd keeps its other self
         if self.own:
-            command = ["nsenter", "--target", str(self._first().pid), "--mount", "--pid", "--root", "env", "--chdir=/", *command]
+            network = [f"--net=/run/netns/{self.network}"] if self.network else []
+            command = ["nsenter", "--target", str(self._first().pid), "--mount", "--pid", "--root", *network, "env", "--chdir=/", *command]
         seen = len(self.log)
         self._sshd = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self._sshd.stderr is not None

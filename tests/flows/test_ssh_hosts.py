@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows.wake import wake
 from tasks.watch import StageState, watching
 from tests.emulators.sshd import Sshd
 from tests.flows.field import MIB, Field, fill, flow_run, saved
+from tests.flows.pooled import PYTHON
 from tests.flows.test_launch import Launched
 from torpor.errors import TargetNotEmpty
 from torpor.events import Event
@@ -119,3 +121,18 @@ def test_a_run_that_was_killed_is_taken_up(field: Field, hosts: tuple[Sshd, Sshd
     assert again.end() == 0
     assert followed(again.lines)
     assert compare_trees(large, second.workspace / "large") == []
+
+
+def test_the_pool_does_the_same(field: Field, hosts: tuple[Sshd, Sshd], original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen by a parameter: the machine is a worker of the pool gpu, and the result is that of SSH."""
+    first, _ = hosts
+    monkeypatch.setenv("TORPOR_POOL_PYTHON", shlex.join(PYTHON))
+    subprocess.run(["cp", "-a", original, first.workspace / "pooled"], check=True)
+    heard: list[Event | StageState] = []
+    with watching(heard.append):
+        by_pool = flow_run(hibernate(machine=address(first, "pooled"), runner="gpu-pool", destroy_after=False))
+    assert any("as flow run" in one.text for one in heard if isinstance(one, Event))
+    over_ssh = flow_run(hibernate(machine=address(first, "pooled"), destroy_after=False))
+    for figure in ("files", "raw_bytes", "problems", "codecs"):
+        assert by_pool[figure] == over_ssh[figure]
+    assert over_ssh["new_bytes"] < by_pool["new_bytes"]  # the records that the pool's job left are used

@@ -14,7 +14,7 @@ from torpor.control import leases, provision
 from torpor.control.home import Home
 from torpor.control.leases import Book, Found
 from torpor.control.provision import Limits, Provisioned
-from torpor.errors import DestroyRefused, MachineError, UsageError
+from torpor.errors import DestroyRefused, Interrupted, MachineError, UsageError
 from torpor.events import Event, ignore
 from torpor.machines import lease as labels
 from torpor.machines.base import Ground, HostIdentity, Unused
@@ -85,6 +85,29 @@ def test_a_machine_under_a_lease_until_it_is_handed_over(here: Office, vast: Vas
     provision.keep(here.settings, made, here.clock)
     assert vast.service.billed() == [made.lease.kept]
     assert [one.phase for one in here.book.all()] == ["kept"]
+
+
+def test_a_stop_is_noticed_between_two_looks(here: Office, vast: Vast) -> None:
+    """The stop is noticed between two looks, the machine is destroyed again, and that is what people are told."""
+
+    def stop(_: float) -> None:
+        raise Interrupted("The run was stopped.", safe="The machine was left running.")
+
+    market = provision.market(here.settings, WISH, ("vast",), here.clock)
+    with pytest.raises(Interrupted) as caught:
+        provision.provision(here.settings, WISH, market, Limits(), ignore, clock=here.clock, pause=stop)
+    assert "nothing is left that costs" in caught.value.safe
+    assert "left running" not in str(caught.value)
+    assert vast.service.billed() == []
+    assert [record.phase for record in here.book.all()] == ["ended"]
+
+
+def test_who_can_not_be_asked_is_not_said_to_hold_nothing(elsewhere: Office, vast: Vast) -> None:
+    """A key that vast.ai refuses: another computer has no record of a lease, and a machine may be there all the same."""
+    vast.service.key += "x"
+    (found,) = elsewhere.sweep()
+    assert (found.address, found.done) == ("vast", "failed")
+    assert "can't be asked" in found.why
 
 
 def test_what_is_handed_over_is_never_swept(here: Office, elsewhere: Office, vast: Vast) -> None:

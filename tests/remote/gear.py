@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.engine.lab import Lab
+from torpor.jobs import Grant
 from torpor.remote.lasting import LastingHost
 from torpor.ssh.base import Channel, Dropped, Ran, Shell
 from torpor.ssh.local import LocalShell
 
 ROOT = Path(__file__).parents[2]
 SMALL = (sys.executable, str(ROOT / "tests/remote/small.py"))
-MIB = 1 << 20
+MOST = 6
 
 
 def shell(home: Path) -> LocalShell:
@@ -40,7 +41,7 @@ class CuttingShell:
     P  breaks amid a line that is read
     H  breaks on this side alone: the host's end stays as it is, and nobody is there
 
-    What comes after its end runs. `log` is what was done.
+    What comes after its end is as `repeat` says, until the connection broke MOST times; then all runs. `log` is what was done.
     """
 
     def __init__(self, inner: Shell, script: str = "", repeat: str = "") -> None:
@@ -74,6 +75,8 @@ class CuttingShell:
             self.log.append(what)
             if number < len(self._script):
                 return self._script[number]
+            if self.breaks >= MOST:
+                return "r"
             return self._repeat[(number - len(self._script)) % len(self._repeat)] if self._repeat else "r"
 
 
@@ -138,4 +141,18 @@ def files_below(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-Look = Callable[[], None]
+def at_ask(lab: Lab, number: int, action: Callable[[], object]) -> None:
+    """Do something when the host asks for the so-many-th time, before it is answered."""
+    store: Any = lab.repository.store
+    count = 0
+    grant = store.grant_put
+
+    def counted(prefix: str, expires: float, names: Any = ()) -> Grant:
+        nonlocal count
+        count += 1
+        if count == number + 1:  # the first is given without being asked for
+            action()
+        found: Grant = grant(prefix, expires, names)
+        return found
+
+    store.grant_put = counted

@@ -6,7 +6,9 @@ import io
 import os
 import sys
 import tarfile
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -83,6 +85,23 @@ def test_it_is_made_once_and_made_anew_when_it_went_bad(tmp_path: Path) -> None:
     bundle.kept("other", make, tmp_path)
     assert not old.exists()
     assert {path.stat().st_mode & 0o077 for path in [tmp_path]} == {0}
+
+
+def test_of_many_who_want_it_at_once_one_makes_it(tmp_path: Path) -> None:
+    """A run that wakes many machines has a thread for each."""
+    made, start = [], threading.Barrier(8)
+
+    def make() -> contents.Contents:
+        made.append(1)
+        return {"file": os.urandom(1 << 20)}
+
+    def ask(_: int) -> bundle.Bundle:
+        start.wait(20)
+        return bundle.kept("key", make, tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert len(made) == 1
 
 
 TAGS: dict[str, tuple[list[str], tuple[int, int] | None]] = {

@@ -6,20 +6,19 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from tests.emulators.door import Door
 from tests.engine.lab import Lab, same, write
-from tests.remote.gear import MIB, CuttingShell, lasting, shell
+from tests.remote.gear import CuttingShell, at_ask, lasting, shell
 from torpor.control import catalogue
 from torpor.errors import HostFailed, Interrupted, StorageUnavailable
 from torpor.events import Event
-from torpor.jobs import Ask, Grant
+from torpor.jobs import Ask
 from torpor.remote import daemon
 from torpor.remote.jobfolder import JobFolder
 from torpor.remote.lasting import LastingHost
@@ -32,7 +31,7 @@ from torpor.testing.samples import noise
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("source")
     for number in range(12):
-        write(root / f"data-{number}", noise(MIB - 70_000, number))
+        write(root / f"data-{number}", noise(1_100_000, number))
     return root
 
 
@@ -51,23 +50,6 @@ def lab(tmp_path: Path, door: Door) -> Lab:
 
 def folders(lab: Lab) -> list[JobFolder]:
     return [JobFolder(os.fsencode(path)) for path in (lab.folder / "state").glob("*/jobs/*")]
-
-
-def at_ask(lab: Lab, number: int, action: Callable[[], object]) -> None:
-    """Do something when the host asks for the so-many-th time, before it is answered."""
-    store: Any = lab.repository.store
-    count = 0
-    grant = store.grant_put
-
-    def counted(prefix: str, expires: float, names: Any = ()) -> Grant:
-        nonlocal count
-        count += 1
-        if count == number + 1:  # the first is given without being asked for
-            action()
-        found: Grant = grant(prefix, expires, names)
-        return found
-
-    store.grant_put = counted
 
 
 def test_killed(lab: Lab, door: Door, source: Path, tmp_path: Path) -> None:
@@ -246,6 +228,9 @@ def test_a_question_that_can_wait_is_not_waited_for_alone(tmp_path: Path) -> Non
         with pytest.raises(StorageUnavailable, match="Nobody answered") as caught:
             ledger.ask(Ask(put=["x"], needed=needed))
         assert caught.value.retryable
+    ledger._wait = 1e6
+    with pytest.raises(StorageUnavailable):  # nobody came for that one: the next does not wait again
+        ledger.ask(Ask(put=["x"], needed=True))
     assert ledger.asked == {}
     ledger.end(Line())
     os.close(fd)

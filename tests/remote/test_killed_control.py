@@ -16,7 +16,7 @@ import pytest
 
 from tests.emulators.door import Door
 from tests.engine.lab import Lab, same, write
-from tests.remote.gear import MIB, ROOT, lasting
+from tests.remote.gear import ROOT, lasting
 from torpor.control import catalogue
 from torpor.errors import TargetNotEmpty
 from torpor.format import names
@@ -26,13 +26,11 @@ from torpor.testing.samples import noise
 
 SNAPSHOT = [
     ("put claims/", 1, True),  # nothing was begun yet
-    ("open attach", 1, False),
     ("open attach", 1, True),  # the host waits for the job
     ("stage scan started", 1, True),
     ("ask", 1, False),  # the job waits for an answer
     ("ask", 1, True),  # the answer was not sent
     ("ask", 2, False),
-    ("stage compress ended", 1, True),
     ("stage upload ended", 1, True),
     ("put snapshots/", 1, False),  # the job is done, and not committed
     ("put snapshots/", 1, True),
@@ -41,7 +39,6 @@ SNAPSHOT = [
 RESTORE = [
     ("open attach", 1, False),
     ("open attach", 1, True),
-    ("stage plan started", 1, True),
     ("ask", 1, False),
     ("ask", 1, True),
     ("ask", 2, False),
@@ -69,7 +66,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     folder = tmp_path_factory.mktemp("killed")
     root = folder / "workspace"
     for number in range(12):
-        write(root / f"data-{number}", noise(MIB - 70_000, number))
+        write(root / f"data-{number}", noise(1_100_000, number))
     (folder / "taken").mkdir()
     with Door(folder / "taken/store") as door:
         lab = _lab(folder / "taken", door)
@@ -99,12 +96,12 @@ def _kill(folder: Path, door: Door, do: str, path: Path, moment: tuple[str, int,
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.remote.control", text]
     done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, (done.stdout, done.stderr.decode())
+    assert done.returncode == -signal.SIGKILL, (done.stdout[-3000:].decode(), done.stderr.decode())
 
 
 def _nothing_left(lab: Lab) -> None:
     assert [*(lab.folder / "state").glob("*/jobs/*")] == []
-    assert [*(lab.folder / "home/jobs").glob("*.json")] == []
+    assert [*(lab.folder / "home/jobs").iterdir()] == []
 
 
 @pytest.mark.parametrize("moment", SNAPSHOT, ids=_words)

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 PARAMETERS = (
     argument("SNAPSHOT", "An id, the beginning of one, or latest."),
-    argument("TARGET", "A folder, or a machine as local:NAME, which is made if it is not there.", required=False),
+    argument(
+        "TARGET",
+        "A folder, or a machine, such as vast:ID or ssh://user@host:port/path; a local one is made if it is not there.",
+        required=False,
+    ),
     flag("--merge", "Write into a folder that holds other files, and keep them."),
     flag("--replace", "Make the target equal to the snapshot: remove what it lacks."),
     option("--map", "OLD=NEW", "Put the saved folder OLD at NEW; may be given again.", many=True),
@@ -69,7 +73,9 @@ def run(
             told.add(event.text)
             listen(event)
 
-        result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, hear)
+        place.prepare(listen)
+        with place.reached(repository) as reached:
+            result = restores.restore(reached, place.host, found, place.roots[0] if target else None, place.state, options, hear)
     for note in result.notes:
         if note not in told:
             session.warn(note)

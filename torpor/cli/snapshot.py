@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torpor.jobs import Codec
 
 PARAMETERS = (
-    argument("SOURCE", "Folders or files of this computer, or one machine as local:NAME.", many=True),
+    argument("SOURCE", "Folders or files of this computer, or one machine, such as vast:ID or ssh://user@host:port/path.", many=True),
     option("--name", "TEXT", "A name for people."),
     option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
     option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
@@ -66,7 +66,9 @@ def run(
         patience=given.duration(patience, "--patience") if patience else PATIENCE,
     )  # fmt: skip
     with session.listener() as listen:
-        taken = take(repository, place.host, scope, place.state, options, listen)
+        place.prepare(listen)
+        with place.reached(repository) as reached:
+            taken = take(reached, place.host, scope, place.state, options, listen)
     return _report(session, repository, taken)
 
 

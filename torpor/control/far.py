@@ -61,7 +61,7 @@ class Far:
             if engine is None:
                 cache = Home(self._settings.home).bundles
                 state = self._access.state.decode(errors="surrogateescape")
-                engine = bootstrap(shell, cache, listen, state=state, rental=self._rental)
+                engine = bootstrap(shell, cache, listen, state=state, rental=self._rental, with_gpu=self._settings.gpu_install)
                 if self._rental and engine.facts.rental not in ("", self._rental):
                     raise HostFailed(
                         f"The host says that it is rental {engine.facts.rental[:8]}, and {self.address} is {self._rental[:8]}.",

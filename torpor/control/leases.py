@@ -21,7 +21,7 @@ from torpor.errors import DestroyRefused, MachineError, MissingDependency, Torpo
 from torpor.machines import lease as leases
 from torpor.machines.base import Machine, Provider, Rented, Status, Unused
 from torpor.machines.lease import Lease
-from torpor.machines.table import open_machine, open_provider, providers
+from torpor.machines.table import has_account, open_machine, open_provider, providers
 from torpor.settings import Settings
 
 HOURS = 3600.0
@@ -156,7 +156,8 @@ def sweep(settings: Settings, clock: Clock, *, dry_run: bool = False, kinds: Ite
             provider = open_provider(kind, ground)
             rented = list(provider.rented())
         except (MissingDependency, MachineError, UsageError) as error:
-            if any(record.kind == kind and record.phase in ("intended", "made") for record in book.all()):
+            ours = any(record.kind == kind and record.phase in ("intended", "made") for record in book.all())
+            if ours or has_account(kind, settings.access):  # who is not asked may hold something that costs
                 yield Found(kind, "", "failed", f"It can't be asked: {error.what}")
             continue
         for one in rented:

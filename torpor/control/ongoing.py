@@ -128,10 +128,33 @@ def opened(
         return
     key = msgspec.json.encode([kind, repository.id, host.address, state, list(paths)])
     path = repository.home.jobs / f"{hashlib.sha256(key).hexdigest()[:32]}.json"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(path.with_name(f".{path.name}.lock"), "a+", encoding="ascii") as lock:
-        _lock(lock, host.address)
+    with _locked(path, host.address):
         yield Slot(repository, host, path, digest)
+
+
+@contextmanager
+def _locked(path: Path, address: str) -> Iterator[None]:
+    """For this process alone, until it leaves or dies."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        with open(name, "a+", encoding="ascii") as lock:
+            _lock(lock, address)
+            if not _is_at(lock, name):
+                continue  # whoever had it before has removed it meanwhile
+            try:
+                yield
+            finally:
+                if not path.exists():
+                    name.unlink(missing_ok=True)
+            return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(lock: IO[str], address: str) -> None:

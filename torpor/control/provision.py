@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
-from itertools import chain, repeat
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.control import leases, places
 from torpor.control.home import Home
 from torpor.control.leases import Book
-from torpor.errors import MachineError, MissingDependency, TorporError, UsageError
+from torpor.errors import Interrupted, MachineError, MissingDependency, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
@@ -30,11 +31,27 @@ _POLL = (1.0, 2.0, 3.0, 5.0)  # seconds between looks at a machine that boots; p
 Pause = Callable[[float], None]
 
 
-class Market(msgspec.Struct, frozen=True):
-    """What could be rented now: the ranking over all providers asked, and those that could not be asked, with why."""
+class Market:
+    """What could be rented now: the ranking over all providers asked, and those that could not be asked, with why.
 
-    ranking: Ranking
-    silent: dict[str, str]
+    Several machines may be rented from one market at once, each by its own thread.
+    """
+
+    def __init__(self, ranking: Ranking, silent: dict[str, str]) -> None:
+        self.ranking = ranking
+        self.silent = silent
+        self._lock = threading.Lock()
+        self._taken: set[tuple[str, str]] = set()
+
+    def untaken(self) -> Iterator[Offer]:
+        """Offers to try, best first; none that is one machine and was tried for another thread."""
+        for offer in self.ranking.best:
+            with self._lock:
+                if (offer.kind, offer.id) in self._taken:
+                    continue
+                if offer.single:
+                    self._taken.add((offer.kind, offer.id))
+            yield offer
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +95,31 @@ def market(settings: Settings, wish: Wish, kinds: Sequence[str] = (), clock: Clo
     return Market(rank(wish, offers), silent)
 
 
+class Demand:
+    """A wish, and the market for it: asked for once, when the first of several threads wants it. That nobody could be asked is told to all.
+
+    `kinds`: of providers; empty: all of them.
+    """
+
+    def __init__(self, settings: Settings, wish: Wish, kinds: Sequence[str] = ()) -> None:
+        self.wish = wish
+        self._settings = settings
+        self._kinds = kinds
+        self._lock = threading.Lock()
+        self._found: Market | TorporError | None = None
+
+    def market(self) -> Market:
+        with self._lock:
+            if self._found is None:
+                try:
+                    self._found = market(self._settings, self.wish, self._kinds)
+                except TorporError as error:
+                    self._found = error
+            if isinstance(self._found, TorporError):
+                raise self._found
+            return self._found
+
+
 def provision(
     settings: Settings, wish: Wish, market: Market, limits: Limits, listen: Listener, *, clock: Clock = SYSTEM, pause: Pause = time.sleep
 ) -> Provisioned:
@@ -87,7 +129,7 @@ def provision(
         raise _nothing(market)
     tried: list[str] = []
     book = Book(Home(settings.home), clock)
-    for offer in market.ranking.best[: limits.attempts]:
+    for offer in islice(market.untaken(), limits.attempts):
         began = time.monotonic()
         provider = open_provider(offer.kind, places.ground(settings, clock))
         lease = book.take_out(offer.kind, limits.lease, limits.spend)
@@ -105,6 +147,12 @@ def provision(
         until = leases.deadline(lease, offer.price, clock.now())
         try:
             until_running(machine, clock, pause, min(until, clock.now() + limits.boot), listen)
+        except Interrupted as error:
+            left = leases.end_quietly(machine, book, lease, clock, "stopped while it booted")
+            raise Interrupted(
+                f"The run was stopped while {machine.address} booted.",
+                safe=left or f"{machine.address} was destroyed again: nothing is left that costs.", remedy="Run it again.",
+            ) from error  # fmt: skip
         except TorporError as error:
             why = leases.end_quietly(machine, book, lease, clock, error.what)
             tried.append(f"{_describe(offer)}: {error.what}{f' {why}' if why else ''}")
@@ -115,7 +163,7 @@ def provision(
             raise
         return Provisioned(machine, provider, lease, offer, until, tried, time.monotonic() - began)
     raise MachineError(
-        f"None of {len(tried)} offers worked out: {'; '.join(tried)}",
+        f"None of {len(tried)} offers worked out: {'; '.join(tried)}" if tried else "All offers that fit were taken for other machines.",
         safe="The snapshots are untouched; what was rented on the way was ended, unless it says otherwise above.",
         remedy="Try again, ask for less, or allow a higher price.",
     )

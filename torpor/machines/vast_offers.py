@@ -102,6 +102,7 @@ def offer_of(row: dict[str, Any], wish: Wish) -> Offer | None:
         hours=got("duration") / 3600,
         reliability=min(1.0, number(row, "reliability2") or got("reliability")),
         direct=got("direct_port_count") >= 1,
+        single=True,
         driver=text(row, "driver_version"),
         machine=text(row, "machine_id"),
     )

@@ -37,7 +37,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """A machine that can be rented now. `price`: dollars an hour of all that runs, `disk` included; for an interruptible one what would
     be bid, and `bid` is that without the disk. `down`, `up`: bits a second. `down_cost`: dollars a byte. `disk`: bytes that it can have.
-    `disk_speed`: bytes a second. `hours`: how long it can be had at most; 0: not told. `reliability`: 0 to 1."""
+    `disk_speed`: bytes a second. `hours`: how long it can be had at most; 0: not told. `reliability`: 0 to 1. `single`: it is
+    one machine, so that who takes it is the last to have it."""
 
     kind: str
     id: str
@@ -57,6 +58,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     hours: float = 0.0
     reliability: float = 1.0
     direct: bool = True
+    single: bool = False
     driver: str = ""
     machine: str = ""
 

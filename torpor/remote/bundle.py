@@ -7,6 +7,7 @@ second; xz would make the file a quarter smaller and take that much longer to un
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -52,7 +53,22 @@ def engine(where: Platform, cache: Path) -> Bundle:
 
 
 def kept(key: str, make: Callable[[], Contents], cache: Path) -> Bundle:
-    """What was made before for the same key, if its file is still what it was; else it is made."""
+    """What was made before for the same key, if its file is still what it was; else it is made, by one of all who ask for it at once."""
+    if found := _kept(key, cache):
+        return found
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Threads shut each other out, too: each has a file of its own open. A lock for each first digit, so that few files stay.
+    with open(cache / f".lock-{key[:1]}", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if found := _kept(key, cache):
+            return found
+        made = write(make(), cache)
+        _write(cache / f"made-{key}.json", msgspec.json.encode(made))
+    _clean(cache)
+    return made
+
+
+def _kept(key: str, cache: Path) -> Bundle | None:
     memo = cache / f"made-{key}.json"
     try:
         found = msgspec.json.decode(memo.read_bytes(), type=Bundle)
@@ -64,10 +80,7 @@ def kept(key: str, make: Callable[[], Contents], cache: Path) -> Bundle:
         path.unlink()
     except (FileNotFoundError, msgspec.MsgspecError):
         pass
-    made = write(make(), cache)
-    _write(memo, msgspec.json.encode(made))
-    _clean(cache)
-    return made
+    return None
 
 
 def write(what: Contents, cache: Path) -> Bundle:

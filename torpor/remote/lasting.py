@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -159,6 +160,16 @@ class LastingHost:
         finally:
             self._channel = None
             channel.close()
+
+
+class LocalLasting(LastingHost):
+    """The same on this computer. `state` is absolute."""
+
+    def __init__(self, state: bytes, address: str = "", *, patience: float = PATIENCE, wait: float = WAIT) -> None:
+        from torpor.remote.host import clean_environment
+        from torpor.ssh.local import LocalShell
+
+        super().__init__(LocalShell(clean_environment()), (sys.executable,), state, address, patience=patience, wait=wait)
 
 
 def _refused(ran: Ran) -> TorporError:

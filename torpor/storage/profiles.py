@@ -79,7 +79,7 @@ PROFILES = {
         secret=("B2_APPLICATION_KEY",),
         endpoint_from=("B2_ENDPOINT",),
     ),
-    "s3": AWS._replace(provider="s3", title="this S3 endpoint", hosts=(), finds_endpoint=False, region="us-east-1", conditional_put=False),
+    "s3": AWS._replace(provider="s3", title="The S3 endpoint", hosts=(), finds_endpoint=False, region="us-east-1", conditional_put=False),
 }
 # By the scheme of a URL; `s3:` is for whatever its endpoint shows.
 SCHEMES = {"r2": "r2", "wasabi": "wasabi"}
