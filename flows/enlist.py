@@ -44,7 +44,7 @@ def enlist(queue: str, job: str) -> Scope:
         pool_id=str(pool.id),
         queue=queue,
         queue_id=str(line.id),
-        worker=f"{queue}-{key[-16:]}",
+        worker=f"torpor-{key[-16:]}",  # Prefect makes a slug of it for events; this is one
     )
 
 

@@ -16,7 +16,8 @@ from tasks import machine as machines
 from tasks import snapshot as snapshots
 from tasks import verify as verifying
 from tasks.session import Session
-from torpor.control import destroy, places
+from torpor.clock import SYSTEM
+from torpor.control import destroy, leases, places
 from torpor.control.destroy import LEFT_RUNNING, Acceptance
 from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import open_repository
@@ -88,6 +89,7 @@ async def hibernate(
     """
     began = time.monotonic()
     settings = load(storage=storage)
+    await asyncio.to_thread(leases.claim, settings, machine, SYSTEM)  # or a sweep might end it meanwhile, and what was done on it
     place = await asyncio.to_thread(places.of_machine, settings, machine)
     repository = await asyncio.to_thread(open_repository, settings, create=True)
     ends = destroy_after and (wipe or place.traits is None or place.traits.ends == "machine")
@@ -103,7 +105,7 @@ async def hibernate(
     async with steps.session_on(repository, place) as session:
         if place.far is not None:
             await steps.done(machines.bootstrap.submit(session))
-        steps.choose(runner, session)
+        await steps.choose(runner, session)
         if before:
             await steps.done(hooks.before.submit(session, before, before_seconds))
         if destroy_after:
@@ -144,7 +146,9 @@ async def _settle(
         try:
             if check.changed:
                 raise destroy.changed(check, "while the snapshot was taken")
-            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept))
+            until = max(one.exposed_until for one in taken)
+            await steps.wait_until(session, until, "until nothing that the host was given can write over what it put")
+            return taken, await steps.done(verifying.prove.submit(session, scope, taken[-1], check, depth, accept, until))
         except SourceChanged as error:
             if len(taken) >= rounds:
                 raise

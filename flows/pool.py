@@ -8,6 +8,7 @@ started over the connection (flows.host_worker), takes the run and leaves. docs/
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import shlex
 import threading
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flows import enlist
+from flows import enlist, host_bundle
 from flows.on_host_words import Errand
 from flows.proxy.scope import Scope
 from flows.proxy.server import Proxy
+from tasks.session import Session
+from torpor.control.home import Home
 from torpor.errors import Interrupted, MachineError, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.jobs import Granter, Job, RestoreJob, Result, SnapshotJob, encode, name_of
@@ -36,6 +39,25 @@ MODULE = "flows.host_worker"
 LEAVING = 90.0  # seconds for the worker to leave after the job's last line
 
 logger = logging.getLogger("prefect.torpor.pool")
+
+
+def enter(session: Session) -> None:
+    """The session's jobs go by the pool from now on: its machine is made ready for that. Raises `UsageError` for this computer."""
+    place, settings = session.place, session.repository.settings
+    if place.far is None:
+        raise UsageError(
+            f"{place.address or 'A folder'} is on this computer, and the pool {enlist.POOL} is for machines reached over SSH.",
+            safe="Nothing was started.",
+            remedy="Choose the runner ssh, which runs the engine here.",
+        )
+    far = place.far
+    python = tuple(shlex.split(settings.pool_python)) or host_bundle.bring(far, Home(settings.home).bundles, session.hear_here)
+    session.work_through(GpuPool(far.shell, far.tunnel(kept=False), python, queue_of(place.address), far))
+
+
+def queue_of(address: str) -> str:
+    """The name of a machine's queue, such as `vast-123`: Prefect has no slashes in names."""
+    return re.sub(r"[^A-Za-z0-9.@-]+", "-", address).strip("-")[:100]
 
 
 class GpuPool:

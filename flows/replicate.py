@@ -11,8 +11,9 @@ from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import steps, waking
+from flows.hooks import say_what_runs
 from tasks import artifacts
-from torpor.control import fallback
+from torpor.control import fallback, leases
 from torpor.control.provision import BOOT, LEASE, Demand, Limits
 from torpor.control.restores import Options
 from torpor.errors import HostFailed, Interrupted, TorporError, UsageError
@@ -29,6 +30,9 @@ MOST = 32  # machines of one run: each has some threads here
     flow_run_name="replicate {snapshot}",
     task_runner=ThreadPoolTaskRunner(max_workers=5 * MOST),  # type: ignore[arg-type]
     persist_result=False,
+    on_failure=[say_what_runs],
+    on_crashed=[say_what_runs],
+    on_cancellation=[say_what_runs],
 )
 async def replicate(
     snapshot: str = "latest",
@@ -130,6 +134,7 @@ def report(snapshot: str, names: Sequence[str], outcomes: Sequence[dict[str, Any
         if isinstance(outcome, TorporError) and not isinstance(outcome, Interrupted):
             machines.append({"machine": name, "ok": False, "failure": outcome.as_dict()})
         elif isinstance(outcome, BaseException):
+            leases.tell(outcome, _kept(outcomes))
             raise outcome
         else:
             machines.append({"ok": True, **outcome})
@@ -139,3 +144,9 @@ def report(snapshot: str, names: Sequence[str], outcomes: Sequence[dict[str, Any
         raise HostFailed(f"None of {len(names)} machines is whole. The first: {first.what}", safe=first.safe, remedy=first.remedy)
     failed = len(machines) - len(whole)
     return {"snapshot": snapshot, "machines": machines, "whole": len(whole), "failed": failed, "seconds": round(seconds, 3)}
+
+
+def _kept(outcomes: Sequence[dict[str, Any] | BaseException]) -> str:
+    """In words, the machines of a run that was stopped which are whole, and were rented: they stay."""
+    rented = [str(outcome["machine"]) for outcome in outcomes if isinstance(outcome, dict) and outcome.get("lease")]
+    return f"Whole and handed over before that, so they run on and cost: {', '.join(rented)}." if rented else ""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import re
-import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -20,7 +17,6 @@ from tasks.session import Session
 from tasks.stages import Staged
 from torpor.control.places import Place
 from torpor.control.repository import Repository
-from torpor.errors import UsageError
 
 T = TypeVar("T")
 
@@ -60,29 +56,25 @@ def stage_figures(session: Session) -> dict[str, dict[str, Any]]:
     return {name: {"done": one.done, "unit": one.unit, "seconds": one.seconds} for name, one in session.end().items()}
 
 
+async def wait_until(session: Session, until: float, why: str) -> None:
+    """Wait for a time (seconds since 1970), unless it is over; said once, and ended by a stop."""
+    left = until - session.repository.clock.now()
+    if left > 0:
+        session.note(f"Waiting {left:.0f} s, {why}.")
+    while until > session.repository.clock.now():
+        session.check()
+        await asyncio.sleep(min(0.5, left))
+
+
 Runner = Literal["ssh", "gpu-pool"]
 
 
-def choose(runner: Runner, session: Session) -> None:
+async def choose(runner: Runner, session: Session) -> None:
     """Let the machine's long jobs run as flow runs of the pool `gpu` on it, if that is what was asked for. Raises `UsageError`."""
-    if runner == "ssh":
-        return
-    place = session.place
-    if place.far is None:
-        raise UsageError(
-            f"{place.address or 'A folder'} is on this computer, which is no worker of the pool gpu.",
-            safe="Nothing was changed.",
-            remedy="Leave the runner at ssh.",
-        )
-    from flows.pool import GpuPool
+    if runner == "gpu-pool":
+        from flows.pool import enter
 
-    python = shlex.split(session.repository.settings.pool_python)
-    session.work_through(GpuPool(place.far.shell, place.far.tunnel(), python, queue_of(place.address), place.far))
-
-
-def queue_of(address: str) -> str:
-    """The name of a machine's queue: its address with what Prefect takes in names, and a digest, since two may look the same then."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', address.lower()).strip('-')[:60]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+        await asyncio.to_thread(enter, session)
 
 
 @asynccontextmanager

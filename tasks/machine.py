@@ -11,8 +11,9 @@ from prefect import task
 from tasks.policy import ONCE, POLICY
 from tasks.session import Session
 from tasks.stages import completed
+from torpor.clock import SYSTEM
 from torpor.control import destroy as control
-from torpor.control import places
+from torpor.control import leases, places
 from torpor.control import provision as provisioning
 from torpor.control.provision import Demand, Limits, Provisioned
 from torpor.format.manifest import Receipt
@@ -38,6 +39,8 @@ def provision(session: Session, address: str) -> str:
     """Make the machine, or adopt the one that runs under this address; the run works on it from now on."""
     with session.step("provision"):
         settings = session.repository.settings
+        if leases.claim(settings, address, SYSTEM):
+            session.note(f"{address} was under the lease of another wake. It is yours now: nothing but a proof ends it.")
         status = open_machine(address, places.ground(settings)).create()
         session.enter(places.of_machine(settings, address))
     return completed("provision", f"{status.address} is {status.state}", status.address)
@@ -48,11 +51,12 @@ def rent(session: Session, demand: Demand, limits: Limits) -> Provisioned:
     """Rent the best offer that boots; the run works on that machine from now on. Never tried again blindly: it costs money."""
     with session.step("rent"):
         settings = session.repository.settings
-        made = provisioning.provision(settings, demand.wish, demand.market(), limits, session.hear_here)
+        made = session.made = provisioning.provision(settings, demand.wish, demand.market(), limits, session.hear_here, pause=session.pause)
         try:
+            session.check()  # of a run that was cancelled nobody waits for this task
             session.enter(places.of_machine(settings, made.machine.address))
-        except BaseException:
-            session.note(give_up(session, made, "it could not be entered"))
+        except BaseException as error:
+            give_up(session, made, error)
             raise
     text = f"{made.machine.address}, {made.offer.gpu or 'CPU'}, ${made.offer.price:.3f}/h, after {made.seconds:.0f} s"
     return completed("rent", text, made)
@@ -77,9 +81,15 @@ def hand_over(session: Session, made: Provisioned) -> str:
     return completed("hand over", f"{made.machine.address} is yours", made.machine.address)
 
 
-def give_up(session: Session, made: Provisioned, why: str) -> str:
-    """End a machine that was rented and is not to be kept; in words, what became of it."""
-    return provisioning.fail(session.repository.settings, made, why)
+def give_up(session: Session, made: Provisioned, error: BaseException) -> None:
+    """End a machine that was rented and is not to be kept, because of an error: it says so, if the machine may go on costing."""
+    left = provisioning.fail(session.repository.settings, made, getattr(error, "what", "") or type(error).__name__)
+    session.made = None
+    if left:
+        session.warn(left)
+    else:
+        session.note(f"{made.machine.address} was destroyed again: nothing is left that costs.")
+    leases.tell(error, left)
 
 
 @task(name="destroy", task_run_name="destroy", **POLICY)
@@ -87,4 +97,6 @@ def destroy(session: Session, receipt: Receipt) -> Status:
     """Destroy the machine, on a fresh receipt and on nothing else."""
     with session.step("destroy"):
         status = control.destroy(session.repository, session.machine, receipt)
+    if status.detail:
+        session.warn(f"{status.address}: {status.detail}.")
     return completed("destroy", f"{status.address} is {status.state}", status)

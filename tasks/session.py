@@ -13,6 +13,7 @@ import msgspec
 from tasks import watch
 from tasks.board import Figures, StageBoard
 from torpor.control.places import Place
+from torpor.control.provision import Provisioned
 from torpor.control.repository import Repository
 from torpor.errors import Interrupted, MachineError
 from torpor.events import Event
@@ -34,6 +35,8 @@ class Session:
         self._place = place
         self.board = StageBoard()
         self.seen: dict[str, Figures] = {}
+        self.made: Provisioned | None = None  # rented and not given up: set before `rent` looks whether the run was stopped
+        self.writing = False  # whether something may have been written on the machine
         self._stopped = threading.Event()
         self._ending = False
         _live.add(self)
@@ -112,8 +115,21 @@ class Session:
 
     def check(self) -> None:
         """Raise `Interrupted` if the run was stopped."""
-        if self._stopped.is_set():
-            raise Interrupted("The run was stopped.", safe="The machine was left running.", remedy="Run it again: it goes on from here.")
+        if not self._stopped.is_set():
+            return
+        if self._place is None:
+            raise Interrupted("The run was stopped.", safe="No machine was kept.", remedy="Run it again.")
+        raise Interrupted("The run was stopped.", safe="The machine was left running.", remedy="Run it again: it goes on from here.")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the run is stopped. Raises `Interrupted`."""
+        self._stopped.wait(seconds)
+        self.check()
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises `Interrupted` as soon as the run is stopped."""
+        self._stopped.wait(seconds)
+        self.check()
 
     def stop(self) -> None:
         """Stop whatever runs, soon. The engine finishes what it has in hand; a second call ends it at once."""

@@ -41,7 +41,9 @@ def _done(found: Verified) -> Verified:
 
 
 @task(name="verify", task_run_name="verify", **POLICY)
-def prove(session: Session, scope: Scope, taken: Taken, check: CheckResult, depth: Depth, accept: Acceptance) -> Verified:
+def prove(
+    session: Session, scope: Scope, taken: Taken, check: CheckResult, depth: Depth, accept: Acceptance, until: float = 0.0
+) -> Verified:
     """Verify a snapshot and sign the receipt that a machine may be destroyed on; the host looks once more when all was read."""
 
     def look_again() -> CheckResult:
@@ -49,7 +51,7 @@ def prove(session: Session, scope: Scope, taken: Taken, check: CheckResult, dept
         return look(session, scope, taken, accept)
 
     with session.step("verify"), _progress(session):
-        found = destroy.prove(session.repository, taken.result, check, depth, accept, session.hear_here, look_again)
+        found = destroy.prove(session.repository, taken.result, check, depth, accept, session.hear_here, look_again, until)
     return _done(found)
 
 

@@ -138,6 +138,8 @@ def all_errors() -> dict[str, type[TorporError]]:
 
 
 def from_dict(data: dict[str, object]) -> TorporError:
-    """Rebuild an error from `as_dict`; an unknown class becomes `TorporError`."""
-    cls = all_errors().get(str(data.get("error")), TorporError)
+    """Rebuild an error from `as_dict`. A class whose module nobody loaded here becomes the one above it that has its exit code."""
+    known = all_errors()
+    above = {cls.exit_code: cls for cls in known.values() if "exit_code" in vars(cls)}
+    cls = known.get(str(data.get("error"))) or above.get(data.get("exit_code"), TorporError)  # type: ignore[call-overload]
     return cls(str(data.get("what", "unknown error")), safe=str(data.get("safe", "")), remedy=str(data.get("remedy", "")))

@@ -36,11 +36,12 @@ class Secret:
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there. `copies`: URLs of
+    """`home`: keys, pins, state. `storage`: URL of the repository. `gpu`: whether jobs may use one that is there, and
+    `gpu_install` whether hosts that have one get CuPy for it. `copies`: URLs of
     stores that may hold copies. `cache`: a folder for packs that were read, with its bound in bytes; empty for none.
 
     `access`: how its store is reached; only the control side has it. `pool_python`: what starts, on machines that are workers of the pool
-    `gpu`, a Python that has torpor, its flows and Prefect.
+    `gpu`, a Python that has torpor, its flows and Prefect; empty: one that torpor brings there.
     """
 
     home: Path
@@ -53,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True):
     copies: tuple[str, ...] = ()
     cache: str = ""
     cache_bytes: int = 0
-    pool_python: str = "python3"
+    gpu_install: bool = False
+    pool_python: str = ""
 
 
 CACHE_SIZE = "50G"
@@ -74,8 +76,8 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
     if not url:
         url = storage_url(env.get("STORAGE_PROVIDER") or "local", env)
     gpu = env.get("TORPOR_GPU") or "auto"
-    if gpu not in ("auto", "off"):
-        raise UsageError(f"TORPOR_GPU={gpu} means nothing.", remedy="Say auto or off.")
+    if gpu not in ("auto", "install", "off"):
+        raise UsageError(f"TORPOR_GPU={gpu} means nothing.", remedy="Say auto, install or off.")
     return Settings(
         home=home,
         storage=url or (home / "storage").as_uri(),
@@ -83,10 +85,11 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
         recovery_confirmed=env.get("TORPOR_RECOVERY_CONFIRMED", "").lower() in _TRUE,
         passphrase=Secret(env.get("TORPOR_PASSPHRASE", "")),
         gpu="off" if gpu == "off" else "auto",
+        gpu_install=gpu == "install",
         access=Access(env),
         copies=tuple(dict.fromkeys(url.strip() for url in env.get("TORPOR_COPIES", "").split(",") if url.strip())),
         cache=os.path.abspath(env["TORPOR_CACHE"]) if env.get("TORPOR_CACHE") else "",
-        pool_python=env.get("TORPOR_POOL_PYTHON") or "python3",
+        pool_python=env.get("TORPOR_POOL_PYTHON") or "",
         cache_bytes=size(env.get("TORPOR_CACHE_SIZE") or CACHE_SIZE, "TORPOR_CACHE_SIZE"),
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.door import POWERLESS, Cli, patched
 from torpor.control.repository import open_repository
-from torpor.errors import all_errors
+from torpor.errors import MachineError, TorporError, all_errors, from_dict
 from torpor.format import envelope
 from torpor.settings import load
 
@@ -208,3 +208,16 @@ def test_names_that_are_no_text(cli: Cli, tmp_path: Path) -> None:
     done = cli.ok("show", "latest", "--files")
     assert "sch\\xf6n" in done.out
     assert json.dumps(done.out).isascii()
+
+
+def test_an_error_whose_class_nobody_loaded_here_keeps_its_exit_code() -> None:
+    """Flows run in a process of their own, and raise what only they have imported."""
+    error = from_dict({"error": "NobodyLoadedThis", "what": "w", "safe": "s", "remedy": "r", "exit_code": 19})
+    assert (type(error), error.exit_code, str(error)) == (MachineError, 19, "w s r")
+    assert type(from_dict({"error": "NobodyLoadedThis", "exit_code": 99})) is TorporError
+
+
+def test_sweep_without_an_account(cli: Cli) -> None:
+    """It says that nobody was asked, and not that nothing is there."""
+    cli.extra |= {"VAST_API_KEY": "", "GCE_PROJECT": "", "GOOGLE_CLOUD_PROJECT": ""}
+    assert "Nobody was asked" in cli.fails(2, "sweep")["what"]

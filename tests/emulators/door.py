@@ -75,6 +75,7 @@ class Door:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
     daemon_threads = True  # a client that keeps its connection is not waited for
 
     def __init__(self, address: tuple[str, int], door: Door) -> None:

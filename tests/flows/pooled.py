@@ -91,5 +91,5 @@ def states(run: UUID) -> dict[str, str | None]:
     def over() -> bool:
         return all(task.state is not None and task.state.is_final() for task in tasks_of(run))
 
-    until(over, "the end of all tasks")
+    until(over, "the end of all tasks", 120)
     return {task.name: task.state_name for task in tasks_of(run)}

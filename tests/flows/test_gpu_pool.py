@@ -9,23 +9,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
 
+from flows.hibernate import hibernate
+from flows.pool import queue_of
+from flows.wake import wake
 from tests.emulators.sshd import Sshd
-from tests.flows.field import Field, fill, until
+from tests.flows.field import Field, fill, flow_run, saved, until
 from tests.flows.pooled import Heard, made_pool, read, runs_in, states, tasks_of
 from tests.flows.prefect_server import PASSWORD
 from tests.flows.test_secrets import forms, keys
 from torpor.control import restores, snapshots
 from torpor.control.repository import Repository
 from torpor.control.snapshots import Taken
-from torpor.errors import HostFailed, Interrupted
+from torpor.errors import HostFailed, Interrupted, UsageError
 from torpor.events import Event, Listener, ignore
 from torpor.jobs import Scope
 from torpor.remote.gateway_store import served
 from torpor.remote.host import Host, Subprocess
+from torpor.ssh import trust
 from torpor.ssh.tunnel import Tunnel
 from torpor.testing.compare import compare_trees
 
@@ -85,6 +90,11 @@ def test_it_is_the_job_over_ssh(machine: Sshd, field: Field, original: Path, tmp
     ] == []
 
 
+def failed(run: UUID) -> bool:
+    """Whether a task of the run had an attempt that failed."""
+    return bool({"AwaitingRetry", "Retrying"} & {one.state_name for one in tasks_of(run)})
+
+
 @contextmanager
 def away(machine: Sshd, field: Field, heard: Heard) -> Iterator[Repository]:
     """A repository whose store the machine reaches by a tunnel that stands once the first attempt has failed."""
@@ -99,7 +109,7 @@ def away(machine: Sshd, field: Field, heard: Heard) -> Iterator[Repository]:
         made[0].close()
 
     def repair() -> None:
-        until(lambda: heard.begun and "AwaitingRetry" in {one.state_name for one in tasks_of(heard.run)}, "a failure")
+        until(lambda: heard.begun and failed(heard.run), "a failure", 240)
         made[0].open()
 
     repository = field.repository()
@@ -131,3 +141,26 @@ def test_a_host_without_torpor_is_told(machine: Sshd, field: Field, original: Pa
     with made_pool(machine, ["false"]) as pool, pytest.raises(HostFailed, match="did not begin"):
         take(field, pool, original, tmp_path / "state")
     assert {run.state_name for run in runs_in("box-1")} <= {"Completed", "Crashed", "Failed"}
+
+
+@pytest.mark.slow
+def test_a_bare_host_gets_prefect_and_wakes(
+    machine: Sshd, field: Field, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From nothing: the engine and Prefect are brought, the store is a folder of the control side, and a flow chooses the runner."""
+    trust.pin(tmp_path, "127.0.0.1", machine.port, machine.host_key)
+    monkeypatch.setenv("TORPOR_SSH_KEY", machine.target.identity)
+    monkeypatch.setenv("TORPOR_KNOWN_HOSTS", str(tmp_path / trust.FILE))
+    address = f"ssh://{machine.user}@127.0.0.1:{machine.port}{os.fsdecode(machine.root)}/woken"
+    snapshot = saved(field, original)
+    flow_run(wake(snapshot=snapshot, on=address, runner="gpu-pool"))
+    assert compare_trees(original, machine.workspace / "woken") == []
+    (run,) = runs_in(queue_of(address))
+    assert run.state_name == "Completed"
+    assert states(run.id) == dict.fromkeys(["restore", "download", "decompress", "extract"], "Completed")
+
+
+def test_this_computer_is_no_worker(field: Field, original: Path) -> None:
+    field.machine("here", original)
+    with pytest.raises(UsageError, match="on this computer"):
+        flow_run(hibernate(machine="local:here", runner="gpu-pool", destroy_after=False))

@@ -2,79 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from tests.emulators.vast.server import Vast
+from tests.machines.office import HOUR, WISH, Office
 from torpor.clock import FakeClock
 from torpor.control import leases, provision
-from torpor.control.home import Home
-from torpor.control.leases import Book, Found
-from torpor.control.provision import Limits, Provisioned
-from torpor.errors import DestroyRefused, MachineError, UsageError
-from torpor.events import Event, ignore
+from torpor.control.provision import Limits
+from torpor.errors import DestroyRefused, Interrupted, MachineError, UsageError
+from torpor.events import ignore
 from torpor.machines import lease as labels
 from torpor.machines.base import Ground, HostIdentity, Unused
 from torpor.machines.lease import Lease
 from torpor.machines.table import open_machine, open_provider
 from torpor.plan.offers import Wish
 from torpor.settings import Settings
-
-WISH = Wish(gpu="RTX 4090")
-HOUR = 3600.0
-
-
-class Office:
-    """One computer that rents at the emulated service. Another has another `home`."""
-
-    def __init__(self, home: Path, vast: Vast, clock: FakeClock) -> None:
-        self.settings = Settings(home=home, storage="memory:", access=vast.accounts)
-        self.vast, self.clock = vast, clock
-        self.heard: list[str] = []
-
-    @property
-    def book(self) -> Book:
-        return Book(Home(self.settings.home), self.clock)
-
-    def rent(self, **limits: float) -> Provisioned:
-        def hear(event: Event) -> None:
-            self.heard.append(event.text)
-
-        market = provision.market(self.settings, WISH, ("vast",), self.clock)
-        chosen = Limits(**limits)  # type: ignore[arg-type]
-        return provision.provision(self.settings, WISH, market, chosen, hear, clock=self.clock, pause=self.clock.advance)
-
-    def sweep(self, *, dry_run: bool = False) -> list[Found]:
-        return list(leases.sweep(self.settings, self.clock, dry_run=dry_run, kinds=("vast",)))
-
-    def die(self) -> None:
-        """The process that took the leases out is gone."""
-        for record in self.book.all():
-            self.book._write(msgspec.structs.replace(record, owner="1:0"))
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def vast(tmp_path: Path, clock: FakeClock) -> Iterator[Vast]:
-    with Vast(tmp_path / "vast", clock=clock, boot=20.0, ssh=True) as found:
-        yield found
-
-
-@pytest.fixture
-def here(tmp_path: Path, vast: Vast, clock: FakeClock) -> Office:
-    return Office(tmp_path / "here", vast, clock)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, vast: Vast, clock: FakeClock) -> Office:
-    return Office(tmp_path / "elsewhere", vast, clock)
 
 
 def test_a_machine_under_a_lease_until_it_is_handed_over(here: Office, vast: Vast) -> None:
@@ -85,6 +29,29 @@ def test_a_machine_under_a_lease_until_it_is_handed_over(here: Office, vast: Vas
     provision.keep(here.settings, made, here.clock)
     assert vast.service.billed() == [made.lease.kept]
     assert [one.phase for one in here.book.all()] == ["kept"]
+
+
+def test_a_stop_is_noticed_between_two_looks(here: Office, vast: Vast) -> None:
+    """The stop is noticed between two looks, the machine is destroyed again, and that is what people are told."""
+
+    def stop(_: float) -> None:
+        raise Interrupted("The run was stopped.", safe="The machine was left running.")
+
+    market = provision.market(here.settings, WISH, ("vast",), here.clock)
+    with pytest.raises(Interrupted) as caught:
+        provision.provision(here.settings, WISH, market, Limits(), ignore, clock=here.clock, pause=stop)
+    assert "nothing is left that costs" in caught.value.safe
+    assert "left running" not in str(caught.value)
+    assert vast.service.billed() == []
+    assert [record.phase for record in here.book.all()] == ["ended"]
+
+
+def test_who_can_not_be_asked_is_not_said_to_hold_nothing(elsewhere: Office, vast: Vast) -> None:
+    """A key that vast.ai refuses: another computer has no record of a lease, and a machine may be there all the same."""
+    vast.service.key += "x"
+    (found,) = elsewhere.sweep()
+    assert (found.address, found.done) == ("vast", "failed")
+    assert "can't be asked" in found.why
 
 
 def test_what_is_handed_over_is_never_swept(here: Office, elsewhere: Office, vast: Vast) -> None:

@@ -17,7 +17,7 @@ from torpor.ssh.local import LocalShell
 
 ROOT = Path(__file__).parents[2]
 SMALL = (sys.executable, str(ROOT / "tests/remote/small.py"))
-MIB = 1 << 20
+MOST = 6
 
 
 def shell(home: Path) -> LocalShell:
@@ -41,7 +41,7 @@ class CuttingShell:
     P  breaks amid a line that is read
     H  breaks on this side alone: the host's end stays as it is, and nobody is there
 
-    What comes after its end runs. `log` is what was done.
+    What comes after its end is as `repeat` says, until the connection broke MOST times; then all runs. `log` is what was done.
     """
 
     def __init__(self, inner: Shell, script: str = "", repeat: str = "") -> None:
@@ -75,6 +75,8 @@ class CuttingShell:
             self.log.append(what)
             if number < len(self._script):
                 return self._script[number]
+            if self.breaks >= MOST:
+                return "r"
             return self._repeat[(number - len(self._script)) % len(self._repeat)] if self._repeat else "r"
 
 

@@ -228,6 +228,9 @@ def test_a_question_that_can_wait_is_not_waited_for_alone(tmp_path: Path) -> Non
         with pytest.raises(StorageUnavailable, match="Nobody answered") as caught:
             ledger.ask(Ask(put=["x"], needed=needed))
         assert caught.value.retryable
+    ledger._wait = 1e6
+    with pytest.raises(StorageUnavailable):  # nobody came for that one: the next does not wait again
+        ledger.ask(Ask(put=["x"], needed=True))
     assert ledger.asked == {}
     ledger.end(Line())
     os.close(fd)

@@ -56,6 +56,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def stages(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """`scan 0.31 s, upload 12.4 s`: in the order in which they began; they overlap."""
+    return ", ".join(f"{name} {seconds(figure['seconds'])}" for name, figure in figures.items())
+
+
 def traffic(used: Traffic) -> dict[str, int]:
     """For `--json`: what went over the network."""
     return {"requests": used.requests, "retries": used.retries, "sent": used.sent, "received": used.received}

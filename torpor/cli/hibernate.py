@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torpor.cli.session import Session
 
 PARAMETERS = (
-    argument("MACHINE", "The machine, such as local:NAME."),
+    argument("MACHINE", "The machine, such as vast:ID, gce:PROJECT/ZONE/NAME, ssh://user@host:port/path or local:NAME."),
     flag("--dry-run", "Say what would be read, and what would keep the machine from being destroyed; nothing is written or destroyed."),
     flag("--keep", "Do not destroy the machine: only save it, and verify."),
     flag("--wipe", "Of a machine that torpor can't end, such as an SSH host, delete the workspace once the proof is there."),
@@ -54,7 +54,7 @@ def run(
 
         place = places.of_machine(session.settings, machine, own_process=False)
         scope = place.scope(exclude, default_excludes=not no_default_excludes)
-        return preview(session, place, scope, rescan=False, destroy=not keep)
+        return preview(session, place, scope, rescan=False, destroy=not keep, wipe=wipe)
 
     from torpor.cli import flow
 
@@ -69,8 +69,7 @@ def run(
         "patience": given.duration(patience, "--patience") if patience else None, "tune_network": tune_network or None,
     }  # fmt: skip
     result = flow.run(session, "flows.launch", ["hibernate", "--json-parameters", "-"], flow.chosen(parameters))
-    end = "destroyed" if result["destroyed"] else "saved; it still runs"
-    session.say(f"{machine} {end}: snapshot {result['snapshot']}")
+    session.say(f"{machine} {_end(session, machine, result['destroyed'])}: snapshot {result['snapshot']}")
     if result["destroyed"] and result.get("price_after"):
         session.warn(f"It still costs ${result['price_after']:.4f} an hour, by its provider's word.")
     if not session.quiet:
@@ -78,6 +77,20 @@ def run(
             f"  {amounts.count(result['files'], 'file')}, {amounts.size(result['raw_bytes'])} → {amounts.size(result['stored_bytes'])}; "
             f"new in the store {amounts.size(result['new_bytes'])}; {amounts.seconds(result['seconds'])}"
         )
+        session.say(f"  stages: {amounts.stages(result['stages'])}")
         session.say(f"  proof ({result['depth']}): {result['receipt']}")
     session.answer(result)
     return 0
+
+
+def _end(session: Session, machine: str, destroyed: bool) -> str:
+    """What became of the machine, in words."""
+    from torpor.control import places
+    from torpor.machines.table import open_machine
+
+    if not destroyed:
+        return "is saved, and still runs"
+    traits = open_machine(machine, places.ground(session.settings)).traits
+    if traits.ends == "workspace":
+        return "is saved, and its workspace was deleted; the host runs on"
+    return "is destroyed, and that is confirmed" if traits.confirms else "is destroyed"

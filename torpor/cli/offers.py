@@ -60,7 +60,7 @@ def tell(session: Session, market: Market, stored: int, show: int = 10) -> None:
 def line(offer: Offer, stored: int) -> str:
     what = f"{offer.gpus} x {offer.gpu}" if offer.gpus else "CPU"
     fetch = f", fetches {amounts.size(stored)} in {amounts.seconds(stored * 8 / offer.down)}" if stored and offer.down else ""
-    cost = f" and ${stored * offer.down_cost:.2f}" if stored and offer.down_cost else ""
+    cost = f" for {amounts.money(stored * offer.down_cost)}" if stored and offer.down_cost else ""
     kind = "interruptible" if offer.interruptible else "on demand"
     return (
         f"{offer.kind} {offer.id}: {what}, {offer.place or offer.country}, ${offer.price:.3f}/h {kind}, "

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from torpor.jobs import Scope
 
 
-def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy: bool = False) -> int:
-    """Walk and count; no repository is made. `destroy`: the machine would go afterwards."""
+def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy: bool = False, wipe: bool = False) -> int:
+    """Walk and count; no repository is made. `destroy`: the machine would go afterwards;
+    `wipe`: where torpor can't end it, its workspace would."""
     from torpor.jobs import PreviewJob, PreviewResult
 
     confirmed = session.settings.recovery_confirmed
@@ -37,11 +38,15 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy:
         + (f", since {result.snapshot}" if result.snapshot else "; there is no snapshot of these folders yet")
     )
     in_the_way = _in_the_way(place, result.problems, confirmed) if destroy else []
+    whole = place.traits is None or place.traits.ends == "machine"
     if destroy:
-        session.say(f"would then read it back, compare, and destroy {place.address}" + (", but for:" if in_the_way else ""))
+        end = f"destroy {place.address}" if whole else "delete its workspace" if wipe else "leave the machine as it is"
+        session.say(f"would then read it back, compare, and {end}" + (", but for:" if in_the_way else ""))
         for line in in_the_way:
             session.say(f"  {line}")
-    going = {"would_destroy": place.address, "in_the_way": in_the_way} if destroy else {}
+        if not whole:
+            session.say(f"  torpor can't end {place.address}: it may go on costing" + ("" if wipe else "; --wipe deletes its workspace"))
+    going = {"would_destroy": place.address if whole or wipe else None, "in_the_way": in_the_way} if destroy else {}
     session.answer({
         **going, "dry_run": True, "compared_with": result.snapshot, "files": result.files, "directories": result.directories,
         "links": result.links, "raw_bytes": result.raw_bytes, "read_files": read, "read_bytes": size,
@@ -59,5 +64,7 @@ def _in_the_way(place: Place, problems: dict[str, int], confirmed: bool) -> list
 
     found = [] if confirmed else ["the recovery key was never confirmed: torpor keys confirm"]
     found += [f"{count} files {kind}" for kind, count in sorted(problems.items()) if count and kind in ("unreadable", "vanished")]
+    if place.far is not None:
+        return found  # its open files are looked at there, when it is done in earnest
     opened = open_for_writing(place.roots)
     return found + [f"open for writing: {show_path(path)}: {who}" for path, who in sorted(opened.items())]

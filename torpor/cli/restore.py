@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from torpor.cli import amounts, given
+from torpor.cli import amounts, given, named
 from torpor.cli.parameters import argument, choice, flag, number, option
 from torpor.errors import UsageError
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 PARAMETERS = (
     argument("SNAPSHOT", "An id, the beginning of one, or latest."),
-    argument("TARGET", "A folder, or a machine as local:NAME, which is made if it is not there.", required=False),
+    argument(
+        "TARGET",
+        "A folder, or a machine, such as vast:ID or ssh://user@host:port/path; a local one is made if it is not there.",
+        required=False,
+    ),
     flag("--merge", "Write into a folder that holds other files, and keep them."),
     flag("--replace", "Make the target equal to the snapshot: remove what it lacks."),
     option("--map", "OLD=NEW", "Put the saved folder OLD at NEW; may be given again.", many=True),
@@ -61,6 +65,8 @@ def run(
         cache_bytes=given.size(cache_size, "--cache-size") if cache_size else 0,
     )  # fmt: skip
     repository, found = fallback.find(session.settings, snapshot, session.warn)
+    if target is not None and not dry_run:
+        named.claim(session, [target])
     place = places.of_target(repository.settings, target or os.curdir, create=not dry_run)
     told: set[str] = set()
     with session.listener() as listen:
@@ -69,7 +75,9 @@ def run(
             told.add(event.text)
             listen(event)
 
-        result = restores.restore(repository, place.host, found, place.roots[0] if target else None, place.state, options, hear)
+        place.prepare(listen)
+        with place.reached(repository) as reached:
+            result = restores.restore(reached, place.host, found, place.roots[0] if target else None, place.state, options, hear)
     for note in result.notes:
         if note not in told:
             session.warn(note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.cli import amounts, given
+from torpor.cli import amounts, given, named
 from torpor.cli.parameters import argument, choice, flag, number, option
 from torpor.errors import EXIT_PROBLEMS, UsageError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torpor.jobs import Codec
 
 PARAMETERS = (
-    argument("SOURCE", "Folders or files of this computer, or one machine as local:NAME.", many=True),
+    argument("SOURCE", "Folders or files of this computer, or one machine, such as vast:ID or ssh://user@host:port/path.", many=True),
     option("--name", "TEXT", "A name for people."),
     option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
     option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
@@ -49,6 +49,8 @@ def run(
 
     labels = given.labels(label)
     size = given.size(memory, "--memory") if memory else None
+    if not dry_run:
+        named.claim(session, source)
     place = places.of_sources(session.settings, source)
     scope = place.scope(exclude, default_excludes=not no_default_excludes, one_file_system=not across_file_systems)
     if dry_run:
@@ -66,7 +68,9 @@ def run(
         patience=given.duration(patience, "--patience") if patience else PATIENCE,
     )  # fmt: skip
     with session.listener() as listen:
-        taken = take(repository, place.host, scope, place.state, options, listen)
+        place.prepare(listen)
+        with place.reached(repository) as reached:
+            taken = take(reached, place.host, scope, place.state, options, listen)
     return _report(session, repository, taken)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torpor.cli.parameters import choice, flag
+from torpor.errors import UsageError
 
 if TYPE_CHECKING:
     from torpor.cli.session import Session
@@ -25,14 +26,22 @@ def run(session: Session, dry_run: bool, provider: str | None) -> int:
 
     from torpor.clock import SYSTEM
     from torpor.control import leases
+    from torpor.machines.table import has_account, providers
 
+    kinds = [provider] if provider else providers()
+    asked = [kind for kind in kinds if has_account(kind, session.settings.access)]
     found = []
     for one in leases.sweep(session.settings, SYSTEM, dry_run=dry_run, kinds=(provider,) if provider else ()):
         found.append(one)
         cost = f", ${one.price:.3f}/h" if one.price else ""
         session.say(f"{one.address} {one.done}: {one.why}{cost}")
+    if not found and not asked:
+        raise UsageError(
+            f"Nobody was asked: there is no account of {' or '.join(kinds)} here.", safe="Nothing was ended.",
+            remedy="Set VAST_API_KEY, or GCE_PROJECT and Google's credentials (docs/machines.md).",
+        )  # fmt: skip
     if not found:
-        session.say("Nothing was left by anybody.")
+        session.say(f"Nothing was left at {' and '.join(asked)}.")
     failed = sum(one.done == "failed" for one in found)
     session.answer({"machines": [msgspec.to_builtins(one) for one in found], "failed": failed, "dry_run": dry_run})
     return EXIT_LEFT if failed else 0

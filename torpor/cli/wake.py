@@ -93,5 +93,6 @@ def tell(session: Session, result: Mapping[str, Any]) -> None:
             f"fetched {amounts.size(result['fetched_bytes'])}; machine ready after {amounts.seconds(result['provision_seconds'])}, "
             f"usable after {amounts.seconds(result['usable_seconds'])}, complete after {amounts.seconds(result['seconds'])}"
         )
+        session.say(f"  stages: {amounts.stages(result['stages'])}")
         for line in result["tried"]:
             session.say(f"  did not work out: {line}")

@@ -32,7 +32,7 @@ def plan(session: Session, snapshot: str, on: str | None, wanted: Mapping[str, o
         if on:
             machine = open_machine(on, places.ground(session.settings))
             status = machine.status()
-            session.say(f"{status.address} is {status.state}; {machine.traits.deletes}")
+            session.say(f"on {status.address}, which is {status.state}" + (f": {status.detail}" if status.detail else ""))
             answer |= {"machine": status.address, "state": status.state}
         else:
             session.say("on a new local machine, which costs nothing")

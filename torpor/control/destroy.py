@@ -78,14 +78,22 @@ def prove(
     accept: Acceptance,
     listen: Listener,
     look_again: Callable[[], CheckResult] | None = None,
+    exposed_until: float = 0.0,
 ) -> Verified:
     """Verify the snapshot from outside the host and sign a receipt that carries the host's final check.
 
-    Reading back can take long, so `look_again` asks the host once more when it is done; that answer stands in the receipt. Without it
-    `check` does. Raises `DestroyRefused` if problems or changes are left, `SourceChanged` if changes came while it was verified,
-    `Damaged` if the store does not hold what it should.
+    `exposed_until`: as in `Taken`; nothing is proven before. Reading back can take long, so `look_again` asks the host once more when
+    it is done; that answer stands in the receipt. Without it `check` does. Raises `DestroyRefused` if problems or changes are left,
+    `SourceChanged` if changes came while it was verified, `Damaged` if the store does not hold what it should.
     """
     _refuse_problems(result, check, accept)
+    left = exposed_until - repository.clock.now()
+    if left > 0:
+        raise DestroyRefused(
+            f"For {left:.0f} seconds more the host could write over what it put, so that what is verified now proves nothing of then.",
+            safe=LEFT_RUNNING,
+            remedy="Verify after that. Stores that decide conditional writes need no such wait; `torpor doctor` tells whether yours does.",
+        )
     if check.changed:
         raise DestroyRefused(
             f"{check.changed} files changed after the snapshot: {'; '.join(check.changed_paths[:5])}.",

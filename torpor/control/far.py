@@ -61,7 +61,7 @@ class Far:
             if engine is None:
                 cache = Home(self._settings.home).bundles
                 state = self._access.state.decode(errors="surrogateescape")
-                engine = bootstrap(shell, cache, listen, state=state, rental=self._rental)
+                engine = bootstrap(shell, cache, listen, state=state, rental=self._rental, with_gpu=self._settings.gpu_install)
                 if self._rental and engine.facts.rental not in ("", self._rental):
                     raise HostFailed(
                         f"The host says that it is rental {engine.facts.rental[:8]}, and {self.address} is {self._rental[:8]}.",
@@ -76,6 +76,13 @@ class Far:
         python = ".".join(map(str, engine.facts.python((3, 13)).version))
         sent = f"{engine.sent_bytes / 1e6:.1f} MB sent" if engine.fresh else "it was there"
         return Ready(f"engine ready on Python {python}, {sent}, {engine.seconds:.1f} s", engine.seconds)
+
+    @property
+    def engine(self) -> Engine:
+        """What was put there. Raises `HostFailed` before `prepare`."""
+        if self._engine is None:
+            raise HostFailed(f"{self.address} is not ready.")
+        return self._engine
 
     @property
     def state(self) -> bytes:
@@ -114,10 +121,12 @@ class Far:
         with serving(self.tunnel(), self._clock) as reach:
             yield reach
 
-    def tunnel(self) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+    def tunnel(self, *, kept: bool = True) -> Callable[[int], AbstractContextManager[Callable[[], int]]]:
+        """What opens a tunnel from the host to a port of ours. `kept`: at the port where its store is found; else at any."""
         from torpor.ssh.tunnel import reverse
 
-        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, _port(self._rental))
+        port = _port(self._rental) if kept else 0
+        return reverse(self._target, Home(self._settings.home).machines, self._settings.access, port)
 
 
 def _port(rental: str) -> int:

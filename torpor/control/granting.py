@@ -5,7 +5,6 @@ A job is given requests for so many packs at a time as it may need soon, each fo
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,15 +57,26 @@ class ForSnapshot:
             raise _too_much()
         return self._grant(ask.put)
 
-    def end(self) -> None:
-        """The job is over: take back what the store can take back. What cannot be now ends by itself."""
+    def end(self) -> float:
+        """The job is over: take back what the store can take back. What cannot be now ends by itself.
+
+        Until when (seconds since 1970) something that the host was given could still write over what it put: 0 if nothing can.
+        """
+        now = self._repository.clock.now()
+        able = self._repository.store.capabilities
+        exposed = 0.0 if able.conditional_put or able.prefix_grants else now + BRIEF  # whatever was given before now, by anybody
         for grant in self._given:
-            with suppress(StorageUnavailable):
+            try:
                 self._repository.store.end_grant(grant)
+            except StorageUnavailable:
+                exposed = max(exposed, grant.expires)
         for revocation in self._before:
-            with suppress(StorageUnavailable):
+            try:
                 self._repository.store.revoke(revocation)
+            except StorageUnavailable:
+                exposed = max(exposed, now + LIFETIME)
         self._given, self._before = [], []
+        return exposed
 
     def _grant(self, wanted: list[str]) -> Grant:
         if len(wanted) > _ASKED_MAX:

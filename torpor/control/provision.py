@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -14,7 +15,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.control import leases, places
 from torpor.control.home import Home
 from torpor.control.leases import Book
-from torpor.errors import MachineError, MissingDependency, TorporError, UsageError
+from torpor.errors import Interrupted, MachineError, MissingDependency, UsageError
 from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
@@ -132,7 +133,7 @@ def provision(
     for offer in islice(market.untaken(), limits.attempts):
         began = time.monotonic()
         provider = open_provider(offer.kind, places.ground(settings, clock))
-        lease = book.take_out(offer.kind, limits.lease, limits.spend)
+        lease = book.take_out(offer.kind, limits.lease, limits.spend, provider.account)
         _note(listen, f"{_describe(offer)}: renting")
         try:
             machine = provider.rent(offer, lease, wish, _identity(settings))
@@ -143,17 +144,27 @@ def provision(
             tried.append(f"{_describe(offer)}: {error.what}")
             _note(listen, f"{error.what} Taking the next offer.")
             continue
-        book.made(lease, machine.address, offer.price)
         until = leases.deadline(lease, offer.price, clock.now())
         try:
+            book.made(lease, machine.address, offer.price)
             until_running(machine, clock, pause, min(until, clock.now() + limits.boot), listen)
-        except TorporError as error:
+        except Interrupted as error:
+            left = leases.end_quietly(machine, book, lease, clock, "stopped while it booted")
+            raise Interrupted(
+                f"The run was stopped while {machine.address} booted.",
+                safe=left or f"{machine.address} was destroyed again: nothing is left that costs.", remedy="Run it again.",
+            ) from error  # fmt: skip
+        except MachineError as error:
             why = leases.end_quietly(machine, book, lease, clock, error.what)
             tried.append(f"{_describe(offer)}: {error.what}{f' {why}' if why else ''}")
-            _note(listen, f"{error.what} {why or 'It was destroyed.'} Taking the next offer.")
+            try:
+                _note(listen, f"{error.what} {why or 'It was destroyed.'} Taking the next offer.", "warning" if why else "info")
+            except BaseException as stop:
+                leases.tell(stop, why)
+                raise
             continue
-        except BaseException:
-            _note(listen, leases.end_quietly(machine, book, lease, clock, "stopped while it booted") or f"{machine.address} was destroyed.")
+        except BaseException as error:
+            leases.tell(error, leases.end_quietly(machine, book, lease, clock, "stopped while it booted"))
             raise
         return Provisioned(machine, provider, lease, offer, until, tried, time.monotonic() - began)
     raise MachineError(
@@ -182,14 +193,13 @@ def until_running(machine: Machine, clock: Clock, pause: Pause, until: float, li
 
 
 def fail(settings: Settings, made: Provisioned, why: str, clock: Clock = SYSTEM) -> str:
-    """End a machine that was not handed over; in words, what became of it."""
-    left = leases.end_quietly(made.machine, Book(Home(settings.home), clock), made.lease, clock, why)
-    return left or f"{made.machine.address} was destroyed again: nothing is left that costs."
+    """End a machine that was not handed over; in words, why it could not be ended, empty if it was."""
+    return leases.end_quietly(made.machine, Book(Home(settings.home), clock), made.lease, clock, why)
 
 
 def keep(settings: Settings, made: Provisioned, clock: Clock = SYSTEM) -> None:
     """Hand the machine over to whoever asked for it."""
-    leases.hand_over(made.provider, Book(Home(settings.home), clock), made.machine.address, made.lease)
+    leases.hand_over(made.provider, Book(Home(settings.home), clock), made.machine.address, made.lease, clock)
 
 
 def _identity(settings: Settings) -> HostIdentity:
@@ -214,5 +224,5 @@ def _nothing(market: Market) -> MachineError:
     )
 
 
-def _note(listen: Listener, text: str) -> None:
-    listen(Event(kind="note", at=0.0, text=text))
+def _note(listen: Listener, text: str, level: Literal["info", "warning"] = "info") -> None:
+    listen(Event(kind="note", at=0.0, level=level, text=text))

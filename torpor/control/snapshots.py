@@ -46,11 +46,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """A committed snapshot and what its host reported."""
+    """A committed snapshot and what its host reported. `exposed_until`: seconds since 1970 until when its host could still write over what
+    it put, in stores that have no way to prevent that; 0 if it can't."""
 
     snapshot: Snapshot
     result: SnapshotResult
     seconds: float
+    exposed_until: float = 0.0
 
 
 class _Base(msgspec.Struct):
@@ -82,12 +84,12 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     repository.private()
     with ongoing.opened(repository, host, "snapshot", scope.roots, state, (scope, options)) as slot:
         made = _follow(repository, host, scope, options, listen, slot) or _begin(repository, host, scope, state, options, listen, slot)
-    return Taken(*made, time.monotonic() - began)
+    return Taken(made[0], made[1], time.monotonic() - began, made[2])
 
 
 def _begin(
     repository: Repository, host: Host, scope: Scope, state: bytes, options: Options, listen: Listener, slot: Slot
-) -> tuple[Snapshot, SnapshotResult]:
+) -> tuple[Snapshot, SnapshotResult, float]:
     keys = repository.private()
     probe = host.run(ProbeJob(repository=repository.id, scope=scope, state=state), listen)
     if not isinstance(probe, ProbeResult) or not _is_sound(probe):
@@ -136,7 +138,7 @@ def _keep(slot: Slot, claim: Claim, attempt: str, base: _Base) -> None:
 
 def _follow(
     repository: Repository, host: Host, scope: Scope, options: Options, listen: Listener, slot: Slot
-) -> tuple[Snapshot, SnapshotResult] | None:
+) -> tuple[Snapshot, SnapshotResult, float] | None:
     """Go on with a job that another process began; None if there is none that can be used."""
     kept = slot.ongoing
     if kept is None or kept.claim is None or not isinstance(host, Lasting):
@@ -174,7 +176,7 @@ def _revived(repository: Repository, kept: Ongoing, slot: Slot) -> _Attempt | No
 
 def _finish(
     repository: Repository, attempt: _Attempt, scope: Scope, options: Options, grants: ForSnapshot, job: Callable[[], Result | None]
-) -> tuple[Snapshot, SnapshotResult] | None:
+) -> tuple[Snapshot, SnapshotResult, float] | None:
     """From the job to the manifest. None if the host knows of no job."""
     with claims.kept(repository, attempt.claim):
         try:
@@ -184,7 +186,7 @@ def _finish(
         except BaseException:
             grants.end()
             raise
-        grants.end()  # before the commit counts: from here on the host changes nothing
+        exposed = grants.end()  # before the commit counts: from here on the host changes nothing, where the store can see to that
         if result is None:
             return None
         if not isinstance(result, SnapshotResult):
@@ -194,7 +196,7 @@ def _finish(
         commit = Commit(repository, attempt.claim, attempt.attempt, attempt.parents, attempt.allowed)
         generation = newest.manifest.generation + 1 if newest else 1
         try:
-            return commit.run(result, private, generation, newest.id if newest else None), result
+            return commit.run(result, private, generation, newest.id if newest else None), result, exposed
         except (StorageUnavailable, Interrupted, KeyboardInterrupt) as error:
             raise _Uncommitted from error
 

@@ -48,7 +48,8 @@ class Status(msgspec.Struct, frozen=True):
     the provider's word where there is one, and is written into the engine's state folder before its first job.
 
     `starting`: made, not yet usable. `interrupted`: stopped by its provider, not by us. `unreachable`: the provider does not know.
-    `detail`: the provider's own words. `price`: dollars an hour while it is in this state; None where nobody says.
+    `detail`: the provider's own words. `price`: dollars an hour while it is in this state; None where nobody says. `label`: what a
+    rented one is called there, if it is a label of torpor's (`lease.parse`).
     """
 
     address: str
@@ -56,6 +57,7 @@ class Status(msgspec.Struct, frozen=True):
     rental: str = ""
     detail: str = ""
     price: float | None = None
+    label: str = ""
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +156,10 @@ class Provider(Protocol):
 
     @property
     def traits(self) -> Traits: ...
+
+    @property
+    def account(self) -> str:
+        """Tells accounts apart, and is no secret: another account sees nothing of what this one rented."""
 
     def offers(self, wish: Wish) -> list[Offer]:
         """What could be had now, wider than the wish where it can't be asked exactly: `plan.offers.rank` judges."""

@@ -36,6 +36,10 @@ class GceProvider:
         parse(f"{self._project}/us-central1-a/x")
         self._client = Client(self._project, ground, pause)
 
+    @property
+    def account(self) -> str:
+        return self._project
+
     def offers(self, wish: Wish) -> list[Offer]:
         """From a table: Google tells no stock. See gce_offers."""
         return gce_offers.offers(wish, self._ground.accounts)

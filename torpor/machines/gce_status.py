@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torpor.machines import gce_prices
 from torpor.machines.base import State, Status
 from torpor.machines.gce_place import rental_of
-from torpor.machines.gce_request import DISK_TYPE, SCRIPT
+from torpor.machines.gce_request import DISK_TYPE, SCRIPT, label_of
 
 if TYPE_CHECKING:
     from torpor.access import Access
@@ -40,7 +40,8 @@ def status(client: Client, place: Place, instance: Any, accounts: Access, ready:
     price = price_of(place, instance, accounts)
     if price is None:
         words.append("what it costs is not known")
-    return Status(place.address, state, rental_of(instance.id), "; ".join(word.rstrip(".") for word in words if word), price)
+    detail = "; ".join(word.rstrip(".") for word in words if word)
+    return Status(place.address, state, rental_of(instance.id), detail, price, str(label_of(instance.labels) or ""))
 
 
 def price_of(place: Place, instance: Any, accounts: Access) -> float | None:

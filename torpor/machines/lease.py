@@ -37,6 +37,9 @@ class Label(msgspec.Struct, frozen=True):
     id: str
     until: int | None
 
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.id}-{'kept' if self.until is None else self.until}"
+
 
 def new(now: float, seconds: float, spend: float = 0.0) -> Lease:
     """A lease that runs out `seconds` after `now`."""

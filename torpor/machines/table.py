@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from torpor.access import Access as Accounts
 from torpor.errors import MissingDependency, UsageError
 from torpor.machines.base import Ground, Machine, Provider
 
@@ -14,7 +15,7 @@ class Row(NamedTuple):
     """`machine` is a class of `module`, called with what follows the scheme's colon and a `Ground`. `form`: how people write it.
 
     `provider`: `module:class` of who rents such machines out, called with a `Ground`; empty where nobody does. `extra`: the optional
-    dependency group that these modules import.
+    dependency group that these modules import. `account`: settings, any of which says that there is an account.
     """
 
     module: str
@@ -22,13 +23,21 @@ class Row(NamedTuple):
     form: str
     provider: str = ""
     extra: str = ""
+    account: tuple[str, ...] = ()
 
 
 ROWS = {
     "local": Row("torpor.machines.local", "LocalMachine", "local:NAME"),
     "ssh": Row("torpor.machines.ssh", "SshMachine", "ssh://user@host:port/absolute/path", extra="ssh"),
-    "gce": Row("torpor.machines.gce", "GceMachine", "gce:PROJECT/ZONE/NAME", "torpor.machines.gce_provider:GceProvider", "gce"),
-    "vast": Row("torpor.machines.vast", "VastMachine", "vast:ID", "torpor.machines.vast_market:VastProvider", "vast"),
+    "gce": Row(
+        "torpor.machines.gce",
+        "GceMachine",
+        "gce:PROJECT/ZONE/NAME",
+        "torpor.machines.gce_provider:GceProvider",
+        "gce",
+        ("GCE_PROJECT", "GOOGLE_CLOUD_PROJECT"),
+    ),
+    "vast": Row("torpor.machines.vast", "VastMachine", "vast:ID", "torpor.machines.vast_market:VastProvider", "vast", ("VAST_API_KEY",)),
 }
 
 
@@ -68,6 +77,11 @@ def _load(scheme: str, module: str, name: str) -> Callable[..., Any]:
             f"Machines of the kind {scheme}: need the package {error.name}.", remedy=f'Run: pip install "torpor[{extra}]"'
         ) from error
     return found
+
+
+def has_account(scheme: str, accounts: Accounts) -> bool:
+    """Whether somebody set an account up for machines of this kind."""
+    return bool(accounts.get(*ROWS[scheme].account))
 
 
 def providers() -> list[str]:

@@ -69,7 +69,7 @@ class VastMachine:
         if found is None:
             return self._absent(papers)
         detail = f"told to end, and still there: {seen.detail}" if papers.ending else seen.detail
-        return Status(self.address, seen.state, self.rental, detail, seen.price)
+        return Status(self.address, seen.state, self.rental, detail, seen.price, str(leases.parse(text(found, "label")) or ""))
 
     def _look(self) -> tuple[dict[str, Any] | None, Papers, Seen]:
         """What the service has, what is known here, and what that makes of it. One that runs has taken our host key, too."""
@@ -96,10 +96,12 @@ class VastMachine:
         return "its SSH server does not answer yet"
 
     def _absent(self, papers: Papers) -> Status:
-        if papers.destroyed or papers.ending:
+        if papers.destroyed:
             return Status(self.address, "destroyed", self.rental)
         if papers.account and papers.account != self._client.account:
             return Status(self.address, "missing", detail="it was made by another account's key")
+        if papers.ending:
+            return Status(self.address, "destroyed", self.rental)
         if papers.wish:
             return Status(self.address, "destroyed", self.rental, "it is gone, and not by us")
         return Status(self.address, "missing")

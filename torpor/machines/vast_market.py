@@ -38,6 +38,10 @@ class VastProvider:
         self._client = client or Client(ground.accounts, ground.clock, pause)
         self._client.require_key()
 
+    @property
+    def account(self) -> str:
+        return self._client.account
+
     def machine(self, name: str) -> VastMachine:
         return VastMachine(name, self._ground, client=self._client, pause=self._pause, shown=self._shown)
 
@@ -89,7 +93,7 @@ class VastProvider:
                 papers = Papers()
             seen = judge(row, papers, self._clock.now())
             address = f"vast:{instance}"
-            found.append(Rented(address, label, Status(address, seen.state, rental(instance), seen.detail, seen.price)))
+            found.append(Rented(address, label, Status(address, seen.state, rental(instance), seen.detail, seen.price, str(label))))
         return found
 
     # making one

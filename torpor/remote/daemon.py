@@ -53,6 +53,7 @@ class Ledger:
         self._number = 0
         self._replies: dict[int, Reply] = {}
         self._stopping = threading.Event()
+        self._given_up = False  # nobody came for one question, so none waits again until somebody does
         self._connection: Connection | None = None
         self._changed = time.monotonic()
         self._queue: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
@@ -75,6 +76,7 @@ class Ledger:
             try:
                 while number not in self._replies:
                     if time.monotonic() > self._until(wish, began):
+                        self._given_up = self._given_up or wish.needed
                         raise _unanswered()
                     self.gate.wait(_STEP)
                 return grant_of(self._replies[number], number)
@@ -84,7 +86,7 @@ class Ledger:
 
     def _until(self, wish: Ask, began: float) -> float:
         """How long to wait for an answer, by the monotonic clock. With nobody there, only for what is needed."""
-        if self._connection is None and (self._stopping.is_set() or not wish.needed):
+        if self._connection is None and (self._stopping.is_set() or self._given_up or not wish.needed):
             return 0.0
         return max(began, self._changed) + self._wait if wish.needed else began + BRIEF
 
@@ -108,6 +110,7 @@ class Ledger:
         """This connection is served from now on, and the one before is not."""
         with self.gate:
             before, self._connection = self._connection, connection
+            self._given_up = False
             self._changed = time.monotonic()
             if before is not None:
                 before.leave()

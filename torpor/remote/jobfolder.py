@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -114,7 +113,7 @@ class JobFolder:
         return client
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
 
 
 class Draft:
@@ -141,7 +140,7 @@ class Draft:
         try:
             os.rename(self._path, self.folder.path)
         except OSError:
-            shutil.rmtree(self._path, ignore_errors=True)
+            _remove(self._path)
             if not os.path.isdir(self.folder.path):
                 raise
             return False
@@ -152,6 +151,15 @@ class Draft:
         for fd in (self.lock, self.lines, self.errors):
             os.close(fd)
         self.door.close()
+
+
+def _remove(folder: bytes) -> None:
+    """A folder of files."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
 
 
 @contextmanager
