@@ -126,11 +126,6 @@ class Session:
         self._stopped.wait(seconds)
         self.check()
 
-    def pause(self, seconds: float) -> None:
-        """Wait; raises `Interrupted` as soon as the run is stopped."""
-        self._stopped.wait(seconds)
-        self.check()
-
     def stop(self) -> None:
         """Stop whatever runs, soon. The engine finishes what it has in hand; a second call ends it at once."""
         self._ending = self._ending and not self._stopped.is_set()

@@ -15,7 +15,7 @@ from torpor.clock import SYSTEM, Clock
 from torpor.control import leases, places
 from torpor.control.home import Home
 from torpor.control.leases import Book
-from torpor.errors import Interrupted, MachineError, MissingDependency, UsageError
+from torpor.errors import Interrupted, MachineError, MissingDependency, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
