@@ -163,3 +163,20 @@ def _name_of() -> str:
     """What the kernel calls a child of this interpreter."""
     done = subprocess.run([sys.executable, "-c", "print(open('/proc/self/comm').read())"], check=True, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def test_another_workspace_of_the_machine(lab: Lab, root: Path) -> None:
+    """It would go with the machine, and no snapshot of this one has it."""
+    first, second = root / "first", root / "second"
+    for folder in (first, second):
+        write(folder / "file", folder.name)
+        nasty.age(os.fsencode(folder))
+        taken = lab.take(folder)
+    found = check(lab, second)
+    assert found.problems == [f"elsewhere: {first}"]
+    assert destroy.refused_problems(taken.result, found, destroy.Acceptance()) == found.problems
+    assert destroy.refused_problems(taken.result, found, destroy.Acceptance(accept=[str(first)])) == []
+    shutil.rmtree(first)
+    assert check(lab, second).problems == []
+    lab.take(root)
+    assert check(lab, root).problems == [], "what lies in it is saved with it"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows import replicate, waking
+from tasks import machine as machines
+from tasks.session import Session
+from tests.emulators.vast.server import Vast
+from torpor.control.provision import Limits
+from torpor.control.repository import open_repository
 from torpor.errors import Interrupted, MachineError
+from torpor.plan.offers import Wish
+from torpor.settings import Settings
 
 
 class Stops:
@@ -86,3 +94,17 @@ def test_what_is_whole_and_costs_is_told_when_the_others_are_stopped() -> None:
         assert "vast:7" in str(caught.value)
         assert "ssh://box" not in str(caught.value)
         assert trouble in (caught.value, caught.value.__cause__)
+
+
+@pytest.mark.parametrize("boot", [0.0, 30.0], ids=["it runs by then", "it boots"])
+def test_a_run_that_is_stopped_while_it_rents(boot: float, tmp_path: Path) -> None:
+    """Of a flow that was cancelled nobody waits for the task: it ends what it made."""
+    with Vast(tmp_path / "vast", boot=boot, ssh=True) as vast:
+        settings = Settings(home=tmp_path / "home", storage="memory:", access=vast.accounts)
+        repository = open_repository(settings, create=True)
+        session = Session(repository, lambda _, text: session.stop() if "renting" in text else None)
+        with pytest.raises(Interrupted):
+            machines.rent.fn(session, Wish(gpu="RTX 4090"), ("vast",), Limits())
+        assert len(vast.seen("create")) == 1
+        assert vast.service.billed() == []
+        assert session.made is None

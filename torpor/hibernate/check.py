@@ -52,8 +52,27 @@ def run(job: CheckJob) -> CheckResult:
     opened = [f"{show_path(path)}: {who}" for path, who in sorted(busy.items()) if not check.ignored(path)]
     return CheckResult(
         snapshot=job.snapshot, rental=record.footer.rental, time=at, changed=check.count, changed_paths=check.changed,
-        open_files=opened, problems=check.problems, seconds=round(time.monotonic() - began, 3),
+        open_files=opened, problems=check.problems + _elsewhere(state, job.scope.roots), seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
+
+
+def _elsewhere(state: State, roots: list[bytes]) -> list[str]:
+    """Folders that are no part of this workspace, and that torpor saved or woke on this very machine: they would go with it."""
+    mine = [os.path.realpath(root) for root in roots]
+    lines: set[str] = set()
+    for path in state.records():
+        record = open_record(path)
+        if record is None:
+            continue
+        with closing(record):
+            footer = record.footer
+            if footer.rental != state.rental():
+                continue
+            for root in map(os.path.realpath, footer.roots):
+                inside = any(root == one or root.startswith(one.rstrip(b"/") + b"/") for one in mine)
+                if not inside and os.path.lexists(root):
+                    lines.add(f"elsewhere: {show_path(root)}")
+    return sorted(lines)
 
 
 class _Check:

@@ -53,6 +53,14 @@ class State:
     def record(self, workspace: str) -> bytes:
         return os.path.join(self.folder, b"records", workspace.encode())
 
+    def records(self) -> list[bytes]:
+        """Paths of all records."""
+        folder = os.path.join(self.folder, b"records")
+        try:
+            return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        except FileNotFoundError:
+            return []
+
     def restore_mark(self, workspace: str) -> bytes:
         return os.path.join(self.folder, b"restores", workspace.encode())
 
