@@ -136,7 +136,7 @@ def _typed(parameter: Parameter) -> inspect.Parameter:
     info: Any
     if parameter.flags:
         least = 0 if parameter.kind == "number" else None
-        panel = "Common options" if parameter in COMMON else None
+        panel = "Common options" if parameter in COMMON else parameter.panel or None
         metavar = parameter.metavar or None
         info = typer.Option(*parameter.flags, metavar=metavar, help=parameter.help, min=least, show_default=False, rich_help_panel=panel)
     else:

@@ -19,7 +19,7 @@ class Parameter:
     False; a missing argument is `None` too, unless it is `required`.
     """
 
-    __slots__ = ("choices", "flags", "help", "key", "kind", "many", "metavar", "required")
+    __slots__ = ("choices", "flags", "help", "key", "kind", "many", "metavar", "panel", "required")
 
     def __init__(
         self, key: str, kind: Kind, flags: tuple[str, ...], metavar: str, help: str,  # noqa: A002 - typer's word
@@ -33,6 +33,7 @@ class Parameter:
         self.many = many
         self.required = required
         self.choices = choices
+        self.panel = ""  # the heading that help shows it under
 
     def missing(self) -> Value:
         """The value of a parameter that was not given."""
@@ -62,6 +63,13 @@ def number(flag: str, help: str) -> Parameter:  # noqa: A002
 
 def flag(name: str, help: str, *short: str) -> Parameter:  # noqa: A002
     return Parameter(_key(name), "flag", (name, *short), "", help)
+
+
+def grouped(panel: str, *parameters: Parameter) -> tuple[Parameter, ...]:
+    """These under a heading of their own in help."""
+    for parameter in parameters:
+        parameter.panel = panel
+    return parameters
 
 
 def _key(name: str) -> str:

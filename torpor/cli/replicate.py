@@ -31,6 +31,8 @@ def run(session: Session, snapshot: str, on: list[str], count: int | None, **val
     wanted, restore = wish.parameters(values), wake.restoring(values)
     if not on and not count:
         raise UsageError("No machine was given.", remedy="Name some with --on, or rent some with --count and --gpu.")
+    if not count:
+        wish.check(wanted)
     flow.check_installed("replicate")
     parameters: dict[str, object] = {"snapshot": snapshot, "on": on, "count": count, **wanted, **restore}
     result = flow.run(session, "flows.launch", ["replicate", "--json-parameters", "-"], flow.chosen(parameters))

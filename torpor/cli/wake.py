@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torpor.cli import amounts, given, wish
-from torpor.cli.parameters import argument, choice, flag, option
+from torpor.cli.parameters import argument, choice, flag, grouped, option
 from torpor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from torpor.cli.session import Session
 
-RESTORE = (
+RESTORE = grouped(
+    "How to restore",
     flag("--merge", "The machine's workspace may hold other files: keep them."),
     flag("--replace", "Make the machine's workspace equal to the snapshot: remove what it lacks."),
     choice("--owners", ("numbers", "names", "none"), "Give files their owners by number, by name, or leave them to whoever restores."),
@@ -36,10 +37,10 @@ PARAMETERS = (
         "The machine, such as local:NAME or ssh://user@host:port/path, made if it is not there. Without it one is rented, if an option "
         "below says which; else a new local machine.",
     ),
+    flag("--dry-run", "Show which machine would be taken, why not the others, the time and the costs; rent nothing."),
     *wish.MACHINE,
     *wish.LEASE,
     *wish.AFTER,
-    flag("--dry-run", "Show which machine would be taken, why not the others, the time and the costs; rent nothing."),
     *RESTORE,
 )
 
@@ -69,6 +70,7 @@ def run(session: Session, snapshot: str, on: str | None, dry_run: bool, **values
     wanted, restore = wish.parameters(values), restoring(values)
     if on and wish.rents(wanted):
         raise UsageError("--on names a machine that is there; --gpu, --region, --max-price and --provider rent one.")
+    wish.check(wanted)
     if dry_run:
         from torpor.cli.wake_dry import plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torpor.cli import given
-from torpor.cli.parameters import choice, flag, number, option
+from torpor.cli.parameters import choice, flag, grouped, number, option
 from torpor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from torpor.plan.offers import Wish
 
-MACHINE = (
+MACHINE = grouped(
+    "Which machine to rent",
     option("--gpu", "NAME", 'Rent a machine with this GPU, such as "RTX 4090".'),
     number("--gpus", "How many GPUs it has; 1 unless told."),
     flag("--cpu", "Rent a machine without a GPU."),
@@ -24,16 +25,20 @@ MACHINE = (
     option("--disk", "SIZE", "Size of its disk; without it, what the snapshot needs and a fifth more."),
     option("--min-down", "MBIT", "Megabits a second that it must be able to download."),
 )
-LEASE = (
+LEASE = grouped(
+    "Until it is handed over",
     option("--spend", "DOLLARS", "What a machine may cost before it is handed over; then it is destroyed again."),
     option("--boot-deadline", "DURATION", "How long it may take to boot before the next offer is taken: 8m unless told."),
     option("--lease", "DURATION", "How long all may take before it is destroyed again: 4h unless told."),
 )
-AFTER = (
+AFTER = grouped(
+    "Once it is awake",
     option("--after", "COMMAND", "Run this on the machine once everything is there, such as what starts a server."),
     option("--after-timeout", "DURATION", "How long that may take: 10m unless told."),
 )
 KEYS = tuple(one.key for one in (*MACHINE, *LEASE, *AFTER))
+
+_FOUND = {"disk": "disk_gb", "min-down": "min_down_mbps", "lease": "lease_seconds", "boot-deadline": "boot_seconds"}
 
 
 def amount(text: str | None, flag: str) -> float | None:
@@ -90,6 +95,20 @@ def wish(found: Mapping[str, object], *, disk: int, fetch: int) -> Wish:
         max_price=number("max_price"), interruptible=bool(found.get("interruptible")), disk=int(number("disk_gb")) * GB or disk,
         down=number("min_down_mbps") * 1e6, fetch=fetch,
     )  # fmt: skip
+
+
+def check(found: Mapping[str, object]) -> None:
+    """Raise `UsageError` if something is said of a machine to rent, and not that one is to be rented."""
+    told = [
+        f"--{key}"
+        for key in ("gpus", "interruptible", "disk", "min-down", "spend", "lease", "boot-deadline")
+        if found.get(_FOUND.get(key, key))
+    ]
+    if told and not rents(found):
+        raise UsageError(
+            f"{told[0]} is about a machine to rent, and nothing says that one is to be rented.", safe="Nothing was rented.",
+            remedy="Add --gpu NAME, or --cpu, or leave it out.",
+        )  # fmt: skip
 
 
 def rents(found: Mapping[str, object]) -> bool:
