@@ -12,7 +12,7 @@ from flows import replicate, waking
 from tasks import machine as machines
 from tasks.session import Session
 from tests.emulators.vast.server import Vast
-from torpor.control.provision import Limits
+from torpor.control.provision import Demand, Limits
 from torpor.control.repository import open_repository
 from torpor.errors import Interrupted, MachineError
 from torpor.plan.offers import Wish
@@ -104,7 +104,7 @@ def test_a_run_that_is_stopped_while_it_rents(boot: float, tmp_path: Path) -> No
         repository = open_repository(settings, create=True)
         session = Session(repository, lambda _, text: session.stop() if "renting" in text else None)
         with pytest.raises(Interrupted):
-            machines.rent.fn(session, Wish(gpu="RTX 4090"), ("vast",), Limits())
+            machines.rent.fn(session, Demand(settings, Wish(gpu="RTX 4090"), ("vast",)), Limits())
         assert len(vast.seen("create")) == 1
         assert vast.service.billed() == []
         assert session.made is None
