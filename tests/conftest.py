@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -83,6 +84,12 @@ sys.addaudithook(_loopback_only)
 def _own_torpor_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keys, pins and caches of its own for each test; not made yet, as on a first run."""
     monkeypatch.setenv("TORPOR_HOME", str(tmp_path_factory.mktemp("home") / "torpor"))
+
+
+def pytest_configure() -> None:
+    """A run that a shell puts in the background ignores Ctrl-C, and so would all that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
