@@ -29,5 +29,6 @@ def test_there_and_back(cli: Cli, workspace: Path, tmp_path: Path) -> None:
         assert (taken["read_files"], taken["traffic"]["sent"] > 100_000) == (1, True)
 
         planned = cli.json("hibernate", address, "--dry-run")
-        assert (planned["would_destroy"], planned["read_files"]) == (None, 0)
+        assert planned["would_destroy"] is None
+        assert planned["read_files"] <= 1  # the one that was written just before it was saved may be looked at once more
         assert cli.json("hibernate", address, "--dry-run", "--wipe")["would_destroy"] == address
