@@ -24,7 +24,14 @@ def python(path: str = "/usr/bin/python3", version: str = "3.11.2", **more: str)
 
 
 def told(*lines: str, **more: str) -> bytes:
-    usual = {"home": "/root", "base": "/root/.torpor/engines", "uid": "0", "architecture": "x86_64", "free": "5000000000", "boot": "a"}
+    usual = {
+        "home": "/home/me",
+        "base": "/home/me/.torpor/engines",
+        "uid": "0",
+        "architecture": "x86_64",
+        "free": "5000000000",
+        "boot": "a",
+    }
     return "\n".join([*(f"torpor:{key}\t{value}" for key, value in {**usual, **more}.items()), *lines, "torpor:end\there"]).encode()
 
 
@@ -106,7 +113,7 @@ def test_a_home_that_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_room() -> None:
-    with pytest.raises(NoSpace, match="12 MB free below /root; the engine needs 60 MB"):
+    with pytest.raises(NoSpace, match="12 MB free below /home/me; the engine needs 60 MB"):
         parse(told(free="12000000")).need_room(60_000_000)
     assert parse(told(free="all of it")).free == 0
 
