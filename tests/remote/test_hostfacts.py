@@ -25,8 +25,8 @@ def python(path: str = "/usr/bin/python3", version: str = "3.11.2", **more: str)
 
 def told(*lines: str, **more: str) -> bytes:
     usual = {
-        "home": "/home/me",
-        "base": "/home/me/.torpor/engines",
+        "home": "/home",
+        "base": "/home/.torpor/engines",
         "uid": "0",
         "architecture": "x86_64",
         "free": "5000000000",

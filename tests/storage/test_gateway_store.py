@@ -14,6 +14,7 @@ import pytest
 from blake3 import blake3
 
 from torpor.clock import FakeClock
+from torpor.errors import StorageUnavailable
 from torpor.jobs import Ask, Grant
 from torpor.remote.gateway import Gateway
 from torpor.remote.gateway_store import TunnelledStore, reachable, served
@@ -136,6 +137,49 @@ def test_a_tunnel_that_breaks_is_waited_for(store: Store, inner: Store, clock: F
             assert transfer.counters().retries >= 1
         thread.join(30)
     assert inner.get(f"packs/{PACK}") == whole
+
+
+@pytest.mark.parametrize("old", ["closed", "silent", "taken"])
+def test_a_tunnel_at_another_port(inner: Store, gateway: Gateway, clock: FakeClock, old: str) -> None:
+    """Nobody is at the port any more, or nobody answers there, since what is left of a control side that was killed holds it: the host
+    asks, and whoever controls it now says another port. What was sent to the old one in full may have arrived."""
+    whole, here = os.urandom(1 << 20), gateway.port
+    live = TunnelledStore(inner, gateway, lambda: here)
+    asked: list[Ask] = []
+
+    def more(ask: Ask) -> Grant:
+        asked.append(ask)
+        if ask.put and old == "taken":
+            inner.put(f"packs/{PACK}", whole)
+        return live.grant_put(PREFIX, 0, [f"packs/{PACK}"]) if ask.put else live.grant_get([f"packs/{name}" for name in ask.get], 0)
+
+    options = Options(deadline=30, silence=0.3, stall=0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = TunnelledStore(inner, gateway, lambda: server.getsockname()[1])
+        grant = join(gone.grant_put(PREFIX, 0, [f"packs/{PACK}"]), gone.grant_get([f"packs/{OLD}"], 0))
+        if old == "closed":
+            server.close()
+        with Transfer(grant, more, clock=clock, options=options) as transfer:
+            assert transfer.get(OLD) == b"old"
+            transfer.put(PACK, [whole], blake3(whole).digest())
+    assert [(ask.put, ask.get) for ask in asked] == [([], [OLD]), ([PACK], [])]
+    assert inner.get(f"packs/{PACK}") == whole
+
+
+def test_a_tunnel_that_stays_away(gateway: Gateway, clock: FakeClock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    store = TunnelledStore(MemoryStore(), gateway, lambda: port)
+    asked: list[Ask] = []
+
+    def more(ask: Ask) -> Grant:
+        asked.append(ask)
+        return store.grant_get([f"packs/{OLD}"], 0)
+
+    options = Options(deadline=1.0, silence=0.3)
+    with Transfer(more(Ask()), more, clock=clock, options=options) as transfer, pytest.raises(StorageUnavailable, match="Reading"):
+        transfer.get(OLD)
+    assert 2 <= len(asked) < 10
 
 
 def _pump(one: socket.socket, other: socket.socket) -> None:

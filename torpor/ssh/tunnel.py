@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -194,14 +195,7 @@ def reverse(target: Target, folder: Path, accounts: Access, port: int = 0) -> Ca
     def tunnel(here: int) -> Iterator[Callable[[], int]]:
         chosen = defaults(target, folder, accounts)
         made = Tunnel(target, here, identity=chosen.identity, known_hosts=chosen.known_hosts, own=chosen.own)
-        try:
-            made.open(port)
-        except PortRefused:
-            if not port:
-                raise
-            made.close()
-            made.port = 0
-            made.open()
+        _open(made, port)
         over = threading.Event()
         keeper = threading.Thread(target=_keep, args=(made, over), name="torpor-tunnel", daemon=True)
         keeper.start()
@@ -214,6 +208,21 @@ def reverse(target: Target, folder: Path, accounts: Access, port: int = 0) -> Ca
             made.close()
 
     return tunnel
+
+
+def _open(tunnel: Tunnel, port: int) -> None:
+    """At `port` if it can be had. A process that was killed holds it for a moment: the machine has to notice."""
+    for pause in (1.0, 2.0, 0.0):
+        try:
+            tunnel.open(port)
+            return
+        except PortRefused:
+            if not port:
+                raise
+            tunnel.close()
+            time.sleep(pause)
+    tunnel.port = 0
+    tunnel.open()
 
 
 def _keep(tunnel: Tunnel, over: threading.Event) -> None:

@@ -22,7 +22,8 @@ PREFIX_HEADER = "torpor-prefix"
 class Call(NamedTuple):
     """One granted request, filled in. `name` is below `packs/`; `expires` is the grant's. URL and headers can be secret.
 
-    `look`: of a put, how to read what already has its name, if that is granted too.
+    `look`: of a put, how to read what already has its name, if that is granted too. `again`: an earlier call of this put may have
+    taken effect. `patience`: seconds for which it is tried again; 0: as long as the transport's options say.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Call(NamedTuple):
     expires: float
     digest: str = ""
     look: Call | None = None
+    again: bool = False
+    patience: float = 0.0
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.name})"

@@ -11,7 +11,8 @@ class Options(NamedTuple):
 
     `rate`: bytes a second, both ways together; 0: no limit. `connections`: the most requests at once. `deadline`: seconds for which
     a request that gets nowhere is tried again; what has begun by then may still take `stall` to fail. `connect`: seconds for a
-    connection to be made. `stall`: seconds without a byte after which a connection is given up.
+    connection to be made. `stall`: seconds without a byte after which a connection is given up. `silence`: seconds
+    without success at a control side's tunnel, after which it is asked whether there is another one now.
     """
 
     rate: int = 0
@@ -19,6 +20,7 @@ class Options(NamedTuple):
     deadline: float = 300.0
     connect: float = 10.0
     stall: float = 60.0
+    silence: float = 10.0
 
 
 DEFAULT = Options()

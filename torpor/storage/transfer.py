@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from torpor.clock import SYSTEM
-from torpor.errors import TorporError, UsageError
+from torpor.errors import StorageUnavailable, TorporError, UsageError
 from torpor.storage.base import GrantExpired, NotGranted, check_name
 from torpor.storage.grants import Held, is_remote
 from torpor.storage.options import DEFAULT, Counters
@@ -62,6 +63,8 @@ TRANSPORTS = {
     "https": ("torpor.storage.transport_http", "HttpTransport"),
     "memory": ("torpor.storage.transport_memory", "MemoryTransport"),
 }
+
+_TUNNEL = "http://127.0.0.1:"  # grants of a gateway (torpor.remote.gateway_store)
 
 
 def _alone(verb: Verb, name: str) -> list[str]:
@@ -156,16 +159,38 @@ class Transfer:
         if self._ask is not None:
             self._see_to(verb, name)
         call = self._find(verb, name)
+        if self._ask is not None and call.url.startswith(_TUNNEL):
+            return self._through_tunnel(verb, name, action)
         try:
             return action(self._transport(call), call)
         except GrantExpired:  # by the store's clock, perhaps
             if self._ask is None:
                 raise
-            with self._asking:
-                if self._find(verb, name) == call:  # nobody got a fresh one meanwhile
-                    self._get_more(verb, name, needed=True)
+            self._get_fresh(verb, name, call)
         call = self._find(verb, name)
         return action(self._transport(call), call)
+
+    def _through_tunnel(self, verb: Verb, name: str, action: Callable[[Transport, Call], T]) -> T:
+        """At the other end is a control side. When nothing is heard from it, another one may hold a tunnel at another port by now, because
+        what is left of the first still has this one: the answer to a question tells."""
+        silence, end = self._options.silence, monotonic() + self._options.deadline
+        again = expired = False
+        while True:
+            call = self._find(verb, name)
+            left = end - monotonic()
+            try:
+                return action(self._transport(call), call._replace(patience=min(silence, max(left, 0.1)), again=again))
+            except StorageUnavailable as error:
+                if expired if isinstance(error, GrantExpired) else left < silence or not error.retryable:
+                    raise
+                expired = isinstance(error, GrantExpired)
+            again = True
+            self._get_fresh(verb, name, call)
+
+    def _get_fresh(self, verb: Verb, name: str, call: Call) -> None:
+        with self._asking:
+            if self._find(verb, name) == call:  # nobody got a fresh one meanwhile
+                self._get_more(verb, name, needed=True)
 
     def _look(self, name: str) -> Call | None:
         try:

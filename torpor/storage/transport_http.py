@@ -61,7 +61,7 @@ class HttpTransport:
         size = sum(len(view) for view in views)
         headers = {**_AGENT, **call.headers, "Content-Length": str(size)}
         md5 = _md5(views) if call.digest else b""
-        maybe = False  # whether a try before may have taken effect
+        maybe = call.again  # whether a try before may have taken effect
 
         def put_once() -> PutInfo:
             answer = self._wire.send(call.method, call.url, headers, views, self._sending)
@@ -208,7 +208,7 @@ class HttpTransport:
 
     def _tries(self, call: Call) -> Tries:
         verb = "Reading" if call.method == "GET" else "Writing"
-        return Tries(f"{verb} {call.name} at {split(call.url)[0]}", self._options.deadline, self._timing)
+        return Tries(f"{verb} {call.name} at {split(call.url)[0]}", call.patience or self._options.deadline, self._timing)
 
     def _failure(self, call: Call, answer: Answer, body: bytes) -> Exception:
         place = str(split(call.url)[0])
