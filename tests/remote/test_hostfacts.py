@@ -113,7 +113,7 @@ def test_a_home_that_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_room() -> None:
-    with pytest.raises(NoSpace, match="12 MB free below /home/me; the engine needs 60 MB"):
+    with pytest.raises(NoSpace, match="12 MB free below /home; the engine needs 60 MB"):
         parse(told(free="12000000")).need_room(60_000_000)
     assert parse(told(free="all of it")).free == 0
 
