@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,14 +33,24 @@ def _collect_sockets() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first server's database is kept for the others, of all processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "migrated"
 
 
 @pytest.fixture(scope="session")
-def api(server_home: Path) -> Iterator[str]:
+def server_home(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
+    folder = tmp_path_factory.mktemp("server")
+    prefect_server.seed(folder / "prefect", template)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def api(server_home: Path, template: Path) -> Iterator[str]:
     """A real server. No heartbeats: flows that are not async would wait a second for their last."""
     with server.running(server_home) as url, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        prefect_server.keep(server_home / "prefect", template)
         yield url
 
 
@@ -59,9 +70,9 @@ def original(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def guarded_server(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[str]:
     """Another server, with a password."""
-    with prefect_server.running(tmp_path_factory.mktemp("guarded")) as url:
+    with prefect_server.running(tmp_path_factory.mktemp("guarded"), template) as url:
         yield url
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from flows import server
 from tests.flows.field import MIB, Field, fill
-from tests.flows.test_server import seed
+from tests.flows.prefect_server import seed
 from torpor.events import Event
 from torpor.testing.compare import compare_trees
 
@@ -72,9 +72,9 @@ def test_events_stages_and_a_result(field: Field, original: Path) -> None:
         assert run.stages.index((name, "running")) < run.stages.index((name, "completed"))
 
 
-def test_it_brings_a_server_of_its_own(field: Field, original: Path, server_home: Path, api: str) -> None:
+def test_it_brings_a_server_of_its_own(field: Field, original: Path, template: Path, api: str) -> None:
     assert server.answers(api)
-    seed(server_home, field.home)
+    assert seed(field.home / "prefect", template)
     machine = field.machine("alone", original)
     run = Launched(field, "hibernate", {"machine": "local:alone", "destroy_after": False}, PREFECT_API_URL="")
     assert run.read()["result"]["machine"] == "local:alone"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows import server
+from tests.flows.prefect_server import seed
 from torpor.errors import HostFailed
 
 
@@ -41,20 +41,9 @@ def test_a_server_of_the_users_profile_is_used(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "home").exists()
 
 
-def seed(api_home: Path, home: Path) -> None:
-    """A database that is migrated already, as after an earlier run."""
-    folder = home / "prefect"
-    folder.mkdir(parents=True)
-    shutil.copy(api_home / "prefect" / "migrated", folder)
-    with sqlite3.connect(api_home / "prefect" / "prefect.db") as source, sqlite3.connect(folder / "prefect.db") as copy:
-        source.backup(copy)
-    source.close()
-    copy.close()
-
-
 @pytest.mark.usefixtures("api")
-def test_it_is_started_and_ended(server_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seed(server_home, tmp_path)
+def test_it_is_started_and_ended(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seed(tmp_path / "prefect", template)
     (tmp_path / "prefect" / "server.json").write_text(json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:9/api"}))
     monkeypatch.setenv("TORPOR_RECOVERY_KEY", "a secret that a server has no use for")
     monkeypatch.delenv("PREFECT_API_URL")
