@@ -27,7 +27,7 @@ from torpor.control.home import Home
 from torpor.errors import Interrupted, MachineError, TorporError, UsageError
 from torpor.events import Event, Listener
 from torpor.jobs import Granter, Job, RestoreJob, Result, SnapshotJob, encode, name_of
-from torpor.remote.host import Host, Stoppable
+from torpor.remote.host import Addressed, Host, Stoppable
 from torpor.remote.jobsocket import STOP
 from torpor.remote.talk import End, Talk
 from torpor.ssh.base import Channel, Dropped, Shell
@@ -74,6 +74,15 @@ class GpuPool:
         self._channel: Channel | None = None
         self._talking: Talk | None = None
         self._stops = 0
+
+    @property
+    def address(self) -> str:
+        return self._over.address if isinstance(self._over, Addressed) else ""
+
+    def forget(self, name: str) -> None:
+        """A job that was begun over SSH: the pool's own end with their connection."""
+        if isinstance(self._over, Addressed):
+            self._over.forget(name)
 
     def stop(self) -> None:
         """The job finishes what it has in hand; a second call ends the worker."""

@@ -141,5 +141,6 @@ def from_dict(data: dict[str, object]) -> TorporError:
     """Rebuild an error from `as_dict`. A class whose module nobody loaded here becomes the one above it that has its exit code."""
     known = all_errors()
     above = {cls.exit_code: cls for cls in known.values() if "exit_code" in vars(cls)}
-    cls = known.get(str(data.get("error"))) or above.get(data.get("exit_code"), TorporError)  # type: ignore[call-overload]
+    code = data.get("exit_code")
+    cls = known.get(str(data.get("error"))) or above.get(code if isinstance(code, int) else 0, TorporError)
     return cls(str(data.get("what", "unknown error")), safe=str(data.get("safe", "")), remedy=str(data.get("remedy", "")))

@@ -355,5 +355,11 @@ def decode_result(data: bytes) -> Result:
 
 def show_path(path: bytes) -> str:
     """A path as text for people: undecodable bytes as \\xNN, control characters escaped."""
-    text = path.decode("utf-8", "backslashreplace")
+    return show_text(path.decode("utf-8", "backslashreplace"))
+
+
+def show_text(text: str) -> str:
+    """Text of somebody else's for people: control characters escaped, line ends among them."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -24,8 +24,10 @@ def test_there_and_back(profile: str, tmp_path: Path, workspace: Path) -> None:
         back = cli.run("restore", "latest", tmp_path / "back", "--json", "-v")
         assert back.code == 0, back.err
         signed = [seen for seen in s3.requests if "X-Amz-Expires" in seen.query]
-        doctor = cli.run("doctor", "--json", "-v")  # it tries what a host may not do, too
-        for done in (made, verified, back, doctor):
+        said = [made, verified, back]
+        if profile in ("aws", "b2"):  # with conditional writes and without
+            said.append(cli.run("doctor", "--json", "-v"))  # it tries what a host may not do, too
+        for done in said:
             assert s3.secret not in done.out + done.err
             assert "X-Amz-Signature" not in done.out + done.err
         packs = [name for name in s3.objects if name.startswith("packs/")]

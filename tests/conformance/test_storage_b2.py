@@ -48,3 +48,4 @@ class TestB2AtTheRoot(TestB2):
     """Without a prefix of its own."""
 
     prefix = ""
+    many = 120  # that lists have pages was seen above

@@ -73,14 +73,14 @@ class Field:
 
 
 def fill(root: Path, size: int = MIB) -> Path:
-    """A workspace of code, weights and noise; three files of `size` bytes."""
+    """A workspace of code, weights and noise; three files of `size` bytes, the text of 4 MiB at most."""
     (root / "src").mkdir(parents=True)
     (root / "src" / "train.py").write_text("print('training')\n" * 50)
     (root / "src" / "run.sh").write_text("#!/bin/sh\n")
     (root / "src" / "run.sh").chmod(0o755)
     (root / "weights.bin").write_bytes(weights("bf16", size))
     (root / "noise.bin").write_bytes(noise(size))
-    (root / "table.csv").write_bytes(text(size))
+    (root / "table.csv").write_bytes(text(min(size, 4 * MIB)))
     (root / "latest").symlink_to("weights.bin")
     os.link(root / "src" / "train.py", root / "linked.py")
     for path in root.rglob("*"):

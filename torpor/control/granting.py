@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LIFETIME = 6 * 3600.0
 BRIEF = 600.0  # where nothing but the end of a request keeps a host from writing over what was committed
 _ASKED_MAX = 1000
+_GRANTS_MAX = 4096  # grants of one job that have not run out
 
 
 def _unnoted(revocation: str) -> None:
@@ -86,6 +87,8 @@ class ForSnapshot:
         life = LIFETIME if able.conditional_put or able.prefix_grants else BRIEF
         grant = self._repository.store.grant_put(self._prefix, now + life, [PACKS + name for name in wanted])
         self._given = [given for given in self._given if not 0 < given.expires <= now] + [grant]  # a job may ask for weeks
+        if len(self._given) > _GRANTS_MAX:
+            raise _too_much()
         self._note(self._repository.store.revocation(grant))
         return grant
 

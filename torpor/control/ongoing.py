@@ -1,7 +1,7 @@
 """Long jobs that this computer began on machines: kept until they are dealt with, so that another process can follow them.
 
-<home>/jobs/<key>.json    what it takes to follow a job and to use its result; no keys and no grants. `key`: the repository, the machine's
-                          address, the workspace. Locked by the one process that drives it.
+<home>/jobs/<key>-<kind>.json    what it takes to follow a job and to use its result; no keys and no grants. `key`: the repository, the
+                                 machine's address, the workspace. Whoever drives a job of either kind, by whatever way, locks the key.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import msgspec
 
 from torpor.clock import rfc3339
 from torpor.control.repository import Repository
-from torpor.errors import MachineError, TorporError
+from torpor.errors import Interrupted, MachineError, TorporError
 from torpor.events import Event, Listener
 from torpor.format.manifest import Claim
 from torpor.format.untrusted import BROKEN
-from torpor.remote.host import Host, Lasting
+from torpor.remote.host import Addressed, Host, Lasting
 
 RECENT = 3600.0  # seconds since somebody followed it; what ended before that tells of a workspace that may be another by now
 _SEEN = 60.0  # seconds between notes of that
@@ -46,18 +46,18 @@ class Ongoing(msgspec.Struct, kw_only=True):
 
 
 class Slot:
-    """The place of one workspace's job. Of a host whose jobs end with their connection it keeps nothing."""
+    """The place of one workspace's job. Of a host whose jobs end with their connection it keeps nothing.
 
-    def __init__(self, repository: Repository, host: Lasting | None, path: Path, wanted: str) -> None:
+    A note goes only when the job is known to be gone: somebody would begin it a second time beside the first.
+    """
+
+    def __init__(self, repository: Repository, host: Addressed | None, path: Path, wanted: str, *, lasts: bool) -> None:
         self.wanted = wanted
         self._repository = repository
         self._host = host
         self._path = path
+        self.lasts = lasts
         self._ongoing = self._read() if host is not None else None
-
-    @property
-    def lasts(self) -> bool:
-        return self._host is not None
 
     @property
     def ongoing(self) -> Ongoing | None:
@@ -66,7 +66,7 @@ class Slot:
 
     def keep(self, ongoing: Ongoing) -> None:
         """A job is about to begin, or there is more to know of it."""
-        if self._host is not None:
+        if self.lasts:
             self._ongoing = ongoing
             self._write()
 
@@ -82,7 +82,8 @@ class Slot:
         def hear(event: Event) -> None:
             if self._ongoing is not None and self._now() - self._ongoing.seen > _SEEN:
                 self._ongoing.seen = self._now()
-                self._write()
+                with suppress(OSError):  # a full disk, say: the job has nothing to do with that
+                    self._write()
             listen(event)
 
         return hear
@@ -96,13 +97,34 @@ class Slot:
     def is_recent(self) -> bool:
         return self._ongoing is not None and abs(self._now() - self._ongoing.seen) < RECENT
 
-    def drop(self) -> None:
-        """The job was dealt with, or is of no use: nothing of it stays, here or on the host, as far as that answers."""
+    def done(self) -> None:
+        """The job ended and was dealt with: nothing of it stays, here or on the host, as far as that answers."""
         if self._host is not None and self._ongoing is not None:
-            with suppress(TorporError):
+            try:
                 self._host.forget(self._ongoing.name)
+            except Interrupted:
+                raise
+            except TorporError:
+                pass  # it has ended: what the host still has of it does nothing
+            finally:
+                self._path.unlink(missing_ok=True)
+        self._ongoing = None
+
+    def clear(self) -> None:
+        """The job is of no use: end it. Raises what the host's end of that does; the job may run on then, and its note stays."""
+        if self._host is not None and self._ongoing is not None:
+            self._host.forget(self._ongoing.name)
             self._path.unlink(missing_ok=True)
         self._ongoing = None
+
+    def failed(self) -> None:
+        """The same, where another error is on its way: the next run ends what could not be ended."""
+        try:
+            self.clear()
+        except Interrupted:
+            raise
+        except TorporError:
+            self._ongoing = None
 
     def _now(self) -> float:
         return self._repository.clock.now()
@@ -119,24 +141,30 @@ class Slot:
 
 @contextmanager
 def opened(
-    repository: Repository, host: Host, kind: Literal["snapshot", "restore"], paths: Sequence[bytes], state: bytes, wanted: object
+    repository: Repository, host: Host, kind: Literal["snapshot", "restore"], paths: Sequence[bytes], wanted: object
 ) -> Iterator[Slot]:
-    """The slot of a workspace on a host. Raises `MachineError` if another process drives the job of this one."""
+    """The slot of a workspace on a host. Raises `MachineError` if another process drives a job of this one.
+
+    By a way whose jobs do not last, one that lasts is ended first: its note names it.
+    """
     digest = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()
-    if not isinstance(host, Lasting):
-        yield Slot(repository, None, Path(), digest)
+    if not isinstance(host, Addressed) or not host.address:
+        yield Slot(repository, None, Path(), digest, lasts=False)
         return
-    key = msgspec.json.encode([kind, repository.id, host.address, state, list(paths)])
-    path = repository.home.jobs / f"{hashlib.sha256(key).hexdigest()[:32]}.json"
-    with _locked(path, host.address):
-        yield Slot(repository, host, path, digest)
+    words = msgspec.json.encode([repository.id, host.address, list(paths)])
+    key = hashlib.sha256(words).hexdigest()[:32]
+    with _locked(repository.home.jobs, key, host.address):
+        slot = Slot(repository, host, repository.home.jobs / f"{key}-{kind}.json", digest, lasts=isinstance(host, Lasting))
+        if not slot.lasts:
+            slot.clear()
+        yield slot
 
 
 @contextmanager
-def _locked(path: Path, address: str) -> Iterator[None]:
+def _locked(folder: Path, key: str, address: str) -> Iterator[None]:
     """For this process alone, until it leaves or dies."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = path.with_name(f".{path.name}.lock")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = folder / f".{key}.lock"
     while True:
         with open(name, "a+", encoding="ascii") as lock:
             _lock(lock, address)
@@ -145,7 +173,7 @@ def _locked(path: Path, address: str) -> Iterator[None]:
             try:
                 yield
             finally:
-                if not path.exists():
+                if next(folder.glob(f"{key}-*"), None) is None:
                     name.unlink(missing_ok=True)
             return
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -121,7 +122,7 @@ def restore(
         )  # fmt: skip
 
     wanted = (snapshot.id, plan.targets, options)
-    with ongoing.opened(repository, host, "restore", [place.path for place in plan.targets], state, wanted) as slot:
+    with ongoing.opened(repository, host, "restore", [place.path for place in plan.targets], wanted) as slot:
         result = _drive(repository, host, job, grants, slot, listen)
     if not isinstance(result, RestoreResult):
         raise HostFailed("The host answered another job than it was given.")
@@ -134,25 +135,32 @@ def _drive(
 ) -> Result:
     """Follow the job that an earlier process began, if it is the same; else begin it."""
     hear, kept = slot.hearing(listen), slot.ongoing
-    try:
-        if kept is not None and isinstance(host, Lasting) and kept.wanted == slot.wanted and slot.is_recent():
-            slot.tell(listen)
+    if kept is not None and isinstance(host, Lasting) and kept.wanted == slot.wanted and slot.is_recent():
+        slot.tell(listen)
+        with _left_if_it_fails(slot):
             result = host.attach(kept.name, hear, grants.more)
-            if result is not None:
-                slot.drop()
-                return result
-        slot.drop()
+        if result is not None:
+            slot.done()
+            return result
+    slot.clear()
+    with _left_if_it_fails(slot):
         begun = job(secrets.token_hex(8) if slot.lasts else "")
         now = repository.clock.now()
         slot.keep(Ongoing(name=name_of(begun), wanted=slot.wanted, begun=now, seen=now))
         result = host.run(begun, hear, grants.more)
+    slot.done()
+    return result
+
+
+@contextmanager
+def _left_if_it_fails(slot: Slot) -> Iterator[None]:
+    try:
+        yield
     except GOES_ON:
         raise
     except BaseException:
-        slot.drop()
+        slot.failed()
         raise
-    slot.drop()
-    return result
 
 
 class _Plan(msgspec.Struct, frozen=True):

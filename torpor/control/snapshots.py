@@ -82,7 +82,7 @@ def take(repository: Repository, host: Host, scope: Scope, state: bytes, options
     """
     began = time.monotonic()
     repository.private()
-    with ongoing.opened(repository, host, "snapshot", scope.roots, state, (scope, options)) as slot:
+    with ongoing.opened(repository, host, "snapshot", scope.roots, (scope, options)) as slot:
         made = _follow(repository, host, scope, options, listen, slot) or _begin(repository, host, scope, state, options, listen, slot)
     return Taken(made[0], made[1], time.monotonic() - began, made[2])
 
@@ -124,7 +124,7 @@ def _begin(
         )  # fmt: skip
         if made is None:
             raise HostFailed("The host gave no answer.")
-    slot.drop()
+    slot.done()
     return made
 
 
@@ -142,7 +142,7 @@ def _follow(
     """Go on with a job that another process began; None if there is none that can be used."""
     kept = slot.ongoing
     if kept is None or kept.claim is None or not isinstance(host, Lasting):
-        slot.drop()
+        slot.clear()
         return None
     snapshot = kept.claim.snapshot
     grants = ForSnapshot(repository, snapshot, kept.attempt, slot.note, kept.revocations)
@@ -152,8 +152,10 @@ def _follow(
         if attempt is not None:
             slot.tell(listen)
             made = _finish(repository, attempt, scope, options, grants, lambda: host.attach(kept.name, slot.hearing(listen), grants.more))
-    slot.drop()
-    if made is None:
+    if made is not None:
+        slot.done()
+    else:
+        slot.clear()
         grants.end()
         if snapshot in catalogue.ids(repository):  # it was committed, and the process died then
             claims.release(repository, snapshot)
@@ -217,7 +219,7 @@ def _left_if_it_fails(repository: Repository, snapshot: str, slot: Slot) -> Iter
             _leave(repository, snapshot)
         raise (wrapped.__cause__ or wrapped) from None
     except BaseException:
-        slot.drop()
+        slot.failed()
         _leave(repository, snapshot)
         raise
 

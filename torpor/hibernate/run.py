@@ -14,7 +14,7 @@ import msgspec
 
 from torpor import __version__
 from torpor.codecs.table import by_id
-from torpor.errors import HostFailed, Interrupted
+from torpor.errors import HostFailed, Interrupted, SourceChanged
 from torpor.events import Listener, Progress
 from torpor.format import crypto, index, meta, names
 from torpor.format.chunks import ChunkList
@@ -53,6 +53,7 @@ def _run(job: SnapshotJob, listen: Listener, ask: Granter | None) -> SnapshotRes
     system.keep_heap()
     system.no_math_threads()
     for root in job.scope.roots:
+        _check_whole(root)
         if os.path.exists(root):
             system.syncfs(root)
     engine = _Engine(job, progress, ask)
@@ -64,6 +65,17 @@ def _run(job: SnapshotJob, listen: Listener, ask: Granter | None) -> SnapshotRes
         raise engine.cause() from None
     finally:
         engine.close()
+
+
+def _check_whole(root: bytes) -> None:
+    """A folder that is being restored is no workspace yet: as the newest snapshot it would take the place of the whole one."""
+    if os.path.isfile(os.path.join(root, excludes.MARK)):
+        raise SourceChanged(
+            f"{show_path(root)} is being restored, or a restore of it did not end: not all of its files are there.",
+            safe="No snapshot was made; the workspace and earlier snapshots are untouched.",
+            remedy="Wait for the restore, or run it again to finish it. To save what is there all the same, remove "
+            f"{show_path(excludes.MARK)} in it.",
+        )
 
 
 def _tune() -> dict[str, str]:

@@ -13,10 +13,13 @@ from torpor.errors import HostFailed, NoSpace
 from torpor.remote.bundle import Bundle
 from torpor.remote.hostfacts import Unsuitable
 from torpor.ssh.base import Channel, Dropped, Shell, Unreachable
+from torpor.ssh.talk import closing
 
 PAUSES = (0.0, 1.0, 4.0, 10.0, 20.0)  # seconds before connecting again, while nothing more arrives
 PIECE = 128 * 1024  # bytes
 LINES = 1000  # that a login may print before
+LINE = 4096  # bytes
+SILENCE = 300.0  # seconds; unpacking and a first start on a slow disk are no more
 PATIENCE = 60.0  # seconds for the end of a command that has closed its output
 _NO_ROOM = (27, 28, 122)  # EFBIG, ENOSPC, EDQUOT of Linux, whatever this computer is
 _SAFE = "What arrived is kept there, and no job was started."
@@ -31,6 +34,7 @@ class Delivery:
         self._base = base
         self._pause = pause
         self.sent = 0
+        self._there = 0  # bytes that the host said it has: what went into a connection may have got nowhere
 
     def bring(self, what: Bundle, cache: Path, modules: tuple[str, ...], tell: Callable[[int], None]) -> bool:
         """Until the host has it as an engine in which these modules can be imported; False if it had. `tell` hears bytes.
@@ -39,13 +43,13 @@ class Delivery:
         """
         plan = {"base": self._base, "name": what.name, "digest": what.digest, "size": what.size, "start": ["try", *modules]}
         command = shlex.join([*self._start, json.dumps(plan)])
-        furthest, idle, damaged = 0, 0, False
+        furthest, idle, damaged, self._there = 0, 0, False, 0
         while True:
             try:
                 word, text = self._once(command, what.path(cache), tell)
             except (Dropped, Unreachable):
-                if self.sent > furthest:
-                    furthest, idle = self.sent, 0
+                if self._there > furthest:
+                    furthest, idle = self._there, 0
                 if idle == len(PAUSES):
                     raise
                 self._pause(PAUSES[idle])
@@ -65,10 +69,14 @@ class Delivery:
         """One connection: the receiver's last word. Raises `Dropped`."""
         channel = self._shell.open(command)
         try:
-            word, text = _hear(channel)
-            if word == "have":
-                self._send(channel, path, int(text) if text.isdecimal() else 0, tell)
+            with closing(channel, SILENCE):
                 word, text = _hear(channel)
+            if word == "have":
+                have = int(text) if text.isdecimal() else 0
+                self._there = max(self._there, have)
+                self._send(channel, path, have, tell)
+                with closing(channel, SILENCE):
+                    word, text = _hear(channel)
             if not word:
                 code = channel.wait(PATIENCE)
                 if code == 0:  # it saw the end of the stream too early
@@ -93,7 +101,7 @@ class Delivery:
 def _hear(channel: Channel) -> tuple[str, str]:
     """The next word that the receiver says, with its text; empty at the end."""
     for _ in range(LINES):
-        line = channel.out.readline()
+        line = channel.out.readline(LINE)
         if not line:
             break
         if line.startswith(b"torpor: "):

@@ -127,6 +127,13 @@ def stop(folder: JobFolder, number: signal.Signals = signal.SIGTERM) -> None:
         os.kill(pid, number)
 
 
+def stop_begun(folder: JobFolder, number: signal.Signals) -> None:
+    """The same. Raises `HostFailed` if there is no job yet: it may be about to begin."""
+    if folder.known() == "new":
+        raise HostFailed("There is no such job.", safe="Nothing was stopped.")
+    stop(folder, number)
+
+
 def forget(folder: JobFolder) -> None:
     """Returns once the job's process is gone, and its folder."""
     for number in (signal.SIGINT, signal.SIGKILL):  # nobody will answer what it asks
@@ -147,9 +154,9 @@ def main(words: list[str] | None = None) -> int:
         if command == "attach":
             attach(folder, max(1, int(rest[0])), float(rest[1]))
         elif command == "stop":
-            stop(folder)
+            stop_begun(folder, signal.SIGTERM)
         elif command == "kill":
-            stop(folder, signal.SIGKILL)
+            stop_begun(folder, signal.SIGKILL)
         elif command == "forget":
             forget(folder)
         else:

@@ -11,7 +11,7 @@ from torpor.jobs import Granter, Job, encode
 from torpor.remote.host import GOES_ON
 from torpor.remote.protocol import Line
 from torpor.remote.talk import End, Talk
-from torpor.ssh.base import Channel, Dropped, Unreachable
+from torpor.ssh.base import Channel, Dropped, HostKeyUnknown, LoginRefused, Unreachable
 
 if TYPE_CHECKING:
     from torpor.remote.lasting import LastingHost
@@ -39,6 +39,7 @@ class Following:
         self._there = False  # whether the host has shown that it knows the job
         self._over = False
         self._stops = 0
+        self._told = False  # whether the host knows of the stop
         self._channel: Channel | None = None
 
     def end(self) -> End:
@@ -69,24 +70,32 @@ class Following:
                 if end is not None:
                     return end
                 raise Dropped("The connection to the host broke.")
-            except (Dropped, Unreachable) as error:
-                if self._over:
+            except (Dropped, Unreachable, LoginRefused, HostKeyUnknown) as error:
+                if self._over or not (self._there or isinstance(error, Dropped | Unreachable)):
                     raise
                 if self._patience.is_first:
                     self._hear(Event(kind="note", at=0.0, level="warning", text=f"{error.what} The job goes on; trying again."))
                 self._patience.lost(_goes_on(error))
 
     def _connect(self) -> End | None:
+        if self._over:
+            raise Dropped("It is not waited for any more.")
         channel = self._channel = self._host.open("detached", "attach", self.name, str(self._line + 1), f"{self._host.wait:g}")
         try:
+            if self._over:
+                raise Dropped("It is not waited for any more.")
             talk = Talk(channel)
             known = talk.greeting().job
             self._patience.connected()
+            if self._stops and not self._told and known != "new":
+                self._tell("stop", 1)
             if known == "new":
                 if self._job is None:
                     raise Unknown
                 if self._there:
                     raise _vanished()
+                if self._stops:
+                    raise Interrupted("The job was stopped before it began.", safe="Nothing was changed.")
                 talk.send(encode(self._job))
             elif known == "died":
                 return self._died()
@@ -152,11 +161,10 @@ class Following:
         for _ in range(tries):
             try:
                 self._host.command(command, self.name)
+                self._told = True
                 return
-            except (Dropped, Unreachable):
+            except TorporError:  # the host does not answer, or the job is about to begin
                 self._host.pause(1.0)
-            except TorporError:
-                return
 
 
 def died() -> HostFailed:
@@ -175,7 +183,7 @@ def _vanished() -> HostFailed:
     )
 
 
-def _goes_on(error: Dropped | Unreachable) -> Dropped:
+def _goes_on(error: TorporError) -> Dropped:
     return Dropped(
         error.what,
         safe="The job on the host goes on as far as its requests to the store last; nothing was destroyed.",

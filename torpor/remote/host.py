@@ -44,16 +44,24 @@ class TakenOver(HostFailed):
 
 
 @runtime_checkable
-class Lasting(Host, Stoppable, Protocol):
-    """A host where a job outlives the connection and the control side. It is found again by `jobs.name_of(job)`.
-
-    What `run` and `attach` raise of `GOES_ON` says nothing of the job: it goes on. With anything else it has ended: what stops this side
-    (`Interrupted`, an error out of the listener) stops the job too.
-    """
+class Addressed(Protocol):
+    """A host of a machine where jobs of other connections may run."""
 
     @property
     def address(self) -> str:
-        """Which machine this is, in the control side's own words: what it keeps of a job is for this address alone."""
+        """Which machine this is, in the control side's own words: what it keeps of a job is for this address alone. Empty: no other."""
+
+    def forget(self, name: str) -> None:
+        """End a job that still runs, and delete what the host keeps of it."""
+
+
+@runtime_checkable
+class Lasting(Host, Stoppable, Addressed, Protocol):
+    """A host where a job outlives the connection and the control side. It is found again by `jobs.name_of(job)`.
+
+    What `run` and `attach` raise of `GOES_ON` says nothing of the job: it goes on. With anything else it has ended, or the next run ends
+    it: what stops this side (`Interrupted`, an error out of the listener) stops the job too.
+    """
 
     def attach(self, name: str, listen: Listener, ask: Granter | None = None) -> Result | None:
         """The result of a job that another process began: waited for if it runs. None if the host knows of none by that name, or of
@@ -61,9 +69,6 @@ class Lasting(Host, Stoppable, Protocol):
 
         Raises what the job fails with meanwhile.
         """
-
-    def forget(self, name: str) -> None:
-        """End a job that still runs, and delete what the host keeps of it."""
 
 
 GOES_ON = (Dropped, Unreachable, HostKeyMismatch, TakenOver)  # the connection is lost, and the job is not

@@ -22,6 +22,7 @@ from torpor.format.untrusted import BROKEN
 from torpor.jobs import Granter, Job, Result, encode, name_of
 from torpor.remote.following import Following, Unknown
 from torpor.remote.patience import Patience
+from torpor.remote.plain import plain_error
 from torpor.remote.protocol import Line
 from torpor.remote.talk import End, Talk
 from torpor.ssh.base import Channel, Dropped, Ran, Shell, Unreachable
@@ -64,6 +65,7 @@ class LastingHost:
         self._following: Following | None = None
         self._channel: Channel | None = None
         self._stopped = False
+        self._halt = False  # a stop was asked for, and no job has ended by it
         self._reached = False
         self._ended: set[str] = set()  # jobs whose end was heard
 
@@ -90,6 +92,8 @@ class LastingHost:
             self.command("forget", name)
 
     def stop(self) -> None:
+        """Between two jobs, the next one does not begin."""
+        self._halt = True
         if self._following is not None:
             self._following.stop()
         elif (channel := self._channel) is not None:
@@ -122,19 +126,32 @@ class LastingHost:
     def _follow(self, following: Following) -> End:
         self._following = following
         try:
+            self._check_halt()
             end = following.end()
-            self._ended.add(following.name)
-            return end
+        except Interrupted:
+            self._halt = False
+            raise
         finally:
             self._following = None
+        self._ended.add(following.name)
+        if isinstance(end.failure, Interrupted):
+            self._halt = False
+        return end
+
+    def _check_halt(self) -> None:
+        if self._halt:
+            self._halt = False
+            raise Interrupted("The job was stopped before it began.", safe="Nothing was destroyed.")
 
     def _short(self, job: Job, listen: Listener, ask: Granter | None) -> End:
         patience = self.patience()
         self._stopped = False
+        self._check_halt()
         while True:
             try:
                 end = self._serve(job, listen, ask, patience)
                 if self._stopped:
+                    self._halt = False
                     raise Interrupted("The job was stopped.", safe="Nothing was destroyed.")
                 if end is not None:
                     return end
@@ -177,7 +194,7 @@ def _refused(ran: Ran) -> TorporError:
     with suppress(*BROKEN):
         line = msgspec.json.decode(ran.out.splitlines()[-1] if ran.out else b"", type=Line)
         if line.failure is not None:
-            return from_dict(line.failure)
+            return plain_error(from_dict(line.failure))
     return HostFailed(
         f"A command on the host failed (exit code {ran.code}).",
         safe="Nothing was destroyed.",

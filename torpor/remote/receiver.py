@@ -32,6 +32,7 @@ from contextlib import suppress
 from typing import Any
 
 PIECE = 256 * 1024  # bytes
+START = 120.0  # seconds for the engine's first start, on a slow disk
 DAY = 86400.0  # seconds; what nobody used for so long is deleted
 LISTING, READY, USED = "files", "ready", "in-use"
 
@@ -161,7 +162,10 @@ def install(base: str, name: str, archive: str, start: list[str]) -> str:
         os.mkdir(folder, 0o700)
         unpack(archive, folder)
         command = [sys.executable, "-I", "-S", "-X", "utf8", folder, *start]
-        tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        try:
+            tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=START)
+        except subprocess.TimeoutExpired:
+            return f"broken it did not start within {START:g} s"
         if tried.returncode:
             return " ".join(("broken", *tried.stderr.decode(errors="replace").strip().splitlines()[-1:]))
         mark(folder)

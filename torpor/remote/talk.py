@@ -11,10 +11,13 @@ from torpor.errors import HostFailed, TorporError, from_dict
 from torpor.events import Listener
 from torpor.jobs import Granter, Result, decode_result
 from torpor.remote.host import answer, check_version
+from torpor.remote.plain import plain, plain_error, plain_result
 from torpor.remote.protocol import LINE_MAX, Line, parse
 from torpor.ssh.base import Channel, Dropped
+from torpor.ssh.talk import closing
 
 _BANNER = 100  # lines that a host's login may print before anything of ours
+_GREETING = 180.0  # seconds; a cold start on a slow disk takes some
 _EXIT = 10.0  # seconds for an exit status
 
 
@@ -40,18 +43,25 @@ class Talk:
 
     def greeting(self) -> Line:
         """Raises `Dropped` if the connection ends before it, `HostFailed` if the engine does not begin, or is another torpor's."""
-        for _ in range(_BANNER):
-            text = self._line()
-            if not text.endswith(b"\n"):
-                break
-            try:
-                line = parse(text)
-            except HostFailed:
-                continue  # a host may greet whoever logs in, too
-            if line.failure is not None:
-                raise from_dict(line.failure)
-            check_version(line)
-            return line
+        with closing(self._channel, _GREETING) as late:
+            for _ in range(_BANNER):
+                text = self._line()
+                if not text.endswith(b"\n"):
+                    break
+                try:
+                    line = parse(text)
+                except HostFailed:
+                    continue  # a host may greet whoever logs in, too
+                if line.failure is not None:
+                    raise plain_error(from_dict(line.failure))
+                check_version(line)
+                return line
+        if late.is_set():
+            raise Dropped(
+                f"The engine on the host did not begin within {_GREETING:g} seconds.",
+                safe="Nothing was started.",
+                remedy="Look at the host's load and at its disk; then run the command again.",
+            )
         code = self._channel.wait(_EXIT)
         if code == 0:
             raise Dropped("The host closed the connection.")
@@ -83,11 +93,11 @@ class Talk:
             if not seen(line):
                 continue
             if line.event is not None:
-                hear(line.event)
+                hear(plain(line.event))
             elif line.ask is not None:
                 self.send(answer(line.ask, line.number, ask))
             elif line.failure is not None:
-                return End(failure=from_dict(line.failure))
+                return End(failure=plain_error(from_dict(line.failure)))
             elif bytes(line.result):
-                return End(result=decode_result(bytes(line.result)))
+                return End(result=plain_result(decode_result(bytes(line.result))))
         return None

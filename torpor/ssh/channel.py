@@ -6,6 +6,7 @@ import io
 import secrets
 import shlex
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -57,8 +58,9 @@ class SshChannel:
     def _begun(self, mark: bytes) -> tuple[str, bytes]:
         """Its process id, and what came with the line that tells it."""
         said = b""
-        self._raw.settimeout(_BEGIN)
+        until = time.monotonic() + _BEGIN  # for all of it: a login may print now and then, for ever
         while True:
+            self._raw.settimeout(max(0.01, until - time.monotonic()))
             line, end, rest = said[max(said.find(mark), 0) :].partition(b"\n")
             if end and line.startswith(mark):
                 self._raw.settimeout(None)

@@ -115,6 +115,8 @@ def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str, 
         connection.open()
         failed = False
     except paramiko.AuthenticationException as error:
+        if identity and (not connection.transport or not connection.transport.is_active() or "timeout" in str(error)):
+            raise _unreachable(host, port, f"it hung up amid the login ({error})") from error  # of one key, that is no refusal
         raise _refused(f"{user}@{host}:{port}", identity, str(error)) from error
     except paramiko.SSHException as error:
         if "authentication methods" in str(error):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, Protocol
 
+from torpor.errors import HostFailed
 from torpor.ssh.base import Channel, Overdue, Ran
 
 PIECE = 1 << 18  # bytes of standard input in hand
+MOST = 1 << 26  # bytes of standard output that are taken
 TOLD = 1 << 16  # bytes of standard error that a channel keeps
 
 
@@ -42,6 +44,24 @@ class Tail:
         return b"".join(tuple(self._pieces))[-self._limit :]
 
 
+@contextmanager
+def closing(channel: Channel, seconds: float) -> Iterator[threading.Event]:
+    """A host that says nothing for so long is one whose connection broke: the channel is closed, and what is given is set."""
+    late = threading.Event()
+
+    def close() -> None:
+        late.set()
+        channel.close()
+
+    timer = threading.Timer(seconds, close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
 def pump(channel: Endable, stdin: bytes | IO[bytes], seconds: float, whom: str) -> Ran:
     """Feed a command, read what it says, wait for its end; all at once, so that neither side waits for the other.
 
@@ -62,6 +82,8 @@ def pump(channel: Endable, stdin: bytes | IO[bytes], seconds: float, whom: str) 
         out = bytearray()
         while piece := channel.out.read(PIECE):
             out += piece
+            if len(out) > MOST:
+                raise _endless(whom)
         code = channel.wait(seconds)
     except BaseException:
         channel.end()
@@ -80,6 +102,14 @@ def pump(channel: Endable, stdin: bytes | IO[bytes], seconds: float, whom: str) 
     if feeder.failure is not None:
         raise feeder.failure
     return Ran(code, bytes(out), channel.told())
+
+
+def _endless(whom: str) -> HostFailed:
+    return HostFailed(
+        f"A command on {whom} said more than {MOST >> 20} MiB, and was ended.",
+        safe="What it had done until then stays.",
+        remedy="Look at what the machine prints when a program starts.",
+    )
 
 
 def _overdue(whom: str, seconds: float) -> Overdue:

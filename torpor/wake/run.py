@@ -207,6 +207,8 @@ class _Restore:
                 wants = want_everything(survey)
             self._check_space(wants.room)
             if job.dry_run:
+                crew.call_off()
+                downloads.call_off()
                 return self._result(wants, comparer, None)
             files = Files(self._metadata, self._kept, not existing, job.mode == "replace")
             fetcher = self._fetch(wants, files, crew, downloads, fit.buffers)

@@ -9,6 +9,8 @@ from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from types import TracebackType
 from typing import Generic, TypeVar
 
+_SIGNAL = 0.5  # seconds
+
 
 class Stopped(Exception):
     """Raised inside a thread whose job has failed or was called off; the first cause is kept in `Stop`."""
@@ -18,7 +20,14 @@ class Gate(threading.Condition):
     """A condition that may be left by an exception which a signal raises between letting go of the lock and waiting.
 
     The lock is then not held any more, and trying to release it must not hide what happened. It must be a lock that knows its owner.
+    Whoever waits looks again at what he waits for: a wait may end without cause.
     """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """The main thread waits a while only: of a signal that comes just before a wait, Python tells when that has ended."""
+        if timeout is None and threading.current_thread() is threading.main_thread():
+            timeout = _SIGNAL
+        return super().wait(timeout)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
