@@ -48,6 +48,7 @@ async def hibernate(
     labels: dict[str, str] | None = None,
     excludes: Sequence[str] = (),
     default_excludes: bool = True,
+    across_file_systems: bool = False,
     codec: Literal["auto", "zstd", "lz4", "raw"] = "auto",
     accept: Sequence[str] = (),
     ignore_changes: Sequence[str] = (),
@@ -72,6 +73,7 @@ async def hibernate(
         labels: Labels for the snapshot.
         excludes: What to leave out, in gitignore's syntax.
         default_excludes: Leave out what is made anew anyway, such as __pycache__.
+        across_file_systems: Enter other file systems that are mounted below. Off: the machine is kept if there are any.
         codec: How to compress. auto chooses by content, piece by piece.
         accept: Files that may be lost although they could not be saved as they are: paths, or "all".
         ignore_changes: Changes after the snapshot that do not count: patterns such as *.log.
@@ -95,7 +97,7 @@ async def hibernate(
     ends = destroy_after and (wipe or place.traits is None or place.traits.ends == "machine")
     if destroy_after:
         destroy.require_recovery(repository)  # before the hours of work that would end there
-    scope = place.scope(excludes, default_excludes=default_excludes)
+    scope = place.scope(excludes, default_excludes=default_excludes, one_file_system=not across_file_systems)
     compare = destroy_after or verify == "sample"  # what is not read back from storage was at least decoded and compared once
     options = Options(
         name=name, machine=machine, labels=labels or {}, codec=codec, compare=compare, memory=memory_mib * MIB, rate=rate,

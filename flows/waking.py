@@ -77,12 +77,13 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
     except BaseException as error:
         if rents:
             session.stop()  # first: a `rent` that is still under way then ends what it makes
-            gone = session.made.machine.address if session.made is not None else ""
-            if session.made is not None:
-                machines.give_up(session, session.made, error)
-            if isinstance(error, Interrupted) and gone and gone not in error.safe:  # its own words are of a machine that stays
-                safe = f"{gone} was destroyed again: nothing is left that costs."
-                raise Interrupted(error.what, safe=safe, remedy="Run it again: a machine is rented anew.") from error
+            if (found := session.made) is not None:
+                # In a thread: other machines of this run have leases to watch. To the end, whatever else comes.
+                ended = await asyncio.shield(asyncio.to_thread(machines.give_up, session, found, error))
+                if ended and isinstance(error, TorporError):  # its own words are of a machine that stays
+                    error.safe = f"{found.machine.address} was destroyed again: nothing is left that costs. The snapshot is untouched."
+                    if isinstance(error, Interrupted):
+                        error.remedy = "Run it again: a machine is rented anew."
         elif isinstance(error, TorporError) and session.writing:
             session.note(f"The machine keeps what was written so far; {wanted} goes on from there when it is woken on it again.")
         raise

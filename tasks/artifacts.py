@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +12,8 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact,
 
 from tasks.words import amount, rate, size
 from torpor.format.manifest import Receipt
+
+logger = logging.getLogger("prefect.torpor.artifacts")
 
 
 class Progress:
@@ -27,8 +31,18 @@ class Progress:
             update_progress_artifact(artifact_id=self._id, progress=percent, description=f"{self._key}: {text}")
 
 
+@asynccontextmanager
+async def _shown(key: str) -> AsyncIterator[None]:
+    """What is shown is not what was done: a server that takes no table fails no run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - told; whatever Prefect's client raises
+        logger.warning("The artifact %s was not kept: %s: %s", key, type(error).__name__, error)
+
+
 async def table(key: str, rows: Sequence[Mapping[str, str]], description: str) -> None:
-    await acreate_table_artifact(table=[dict(row) for row in rows], key=key, description=description)
+    async with _shown(key):
+        await acreate_table_artifact(table=[dict(row) for row in rows], key=key, description=description)
 
 
 def hibernated(result: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -104,4 +118,5 @@ async def receipt(found: Receipt, name: str) -> None:
         ("signed receipt", f"`{name}`"),
     ]
     text = "\n".join(["# Recovery receipt", "", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in lines)])
-    await acreate_markdown_artifact(markdown=text, key="recovery-receipt", description=f"What was proven of {found.snapshot}")
+    async with _shown("recovery-receipt"):
+        await acreate_markdown_artifact(markdown=text, key="recovery-receipt", description=f"What was proven of {found.snapshot}")

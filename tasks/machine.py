@@ -81,8 +81,9 @@ def hand_over(session: Session, made: Provisioned) -> str:
     return completed("hand over", f"{made.machine.address} is yours", made.machine.address)
 
 
-def give_up(session: Session, made: Provisioned, error: BaseException) -> None:
-    """End a machine that was rented and is not to be kept, because of an error: it says so, if the machine may go on costing."""
+def give_up(session: Session, made: Provisioned, error: BaseException) -> bool:
+    """End a machine that was rented and is not to be kept, because of an error: it says so, if the machine may go on costing. Whether it
+    is gone."""
     left = provisioning.fail(session.repository.settings, made, getattr(error, "what", "") or type(error).__name__)
     session.made = None
     if left:
@@ -90,6 +91,7 @@ def give_up(session: Session, made: Provisioned, error: BaseException) -> None:
     else:
         session.note(f"{made.machine.address} was destroyed again: nothing is left that costs.")
     leases.tell(error, left)
+    return not left
 
 
 @task(name="destroy", task_run_name="destroy", **POLICY)

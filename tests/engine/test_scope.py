@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.engine.lab import Lab, same, write
-from torpor.errors import NoSpace, TargetNotEmpty, UsageError
-from torpor.events import Event
+from torpor.control import catalogue, destroy
+from torpor.errors import DestroyRefused, NoSpace, TargetNotEmpty, UsageError
+from torpor.events import Event, ignore
+from torpor.jobs import Scope
+from torpor.machines.base import Ground, Proof
+from torpor.machines.local import LocalMachine
 from torpor.testing import nasty
 from torpor.testing.compare import compare_trees
 from torpor.testing.samples import noise
@@ -184,10 +189,28 @@ if os.geteuid() == 0:
         assert taken.snapshot.manifest.problems == {"mount": 1}
         assert not any(taken.result.problems.values())
         assert whole.snapshot.manifest.problems == {}
+        with mounted(root / "mounted"):
+            lab.take(root)
+            scope, newest = Scope(roots=[os.fsencode(root)]), catalogue.ids(lab.repository)[-1]
+            check = destroy.final_check(lab.repository, lab.host, scope, lab.state("a"), newest, destroy.Acceptance(), ignore)
+        assert check.problems == [f"mount: {root}/mounted"]  # no machine goes with what was left out, unless that is accepted
         lab.restore(tmp_path / "out", taken.snapshot.id)
         assert tree(tmp_path / "out") == ["file", "mounted"]
         lab.restore(tmp_path / "whole", whole.snapshot.id)
         assert tree(tmp_path / "whole") == ["file", "mounted", "mounted/inside"]
+
+    def test_what_is_mounted_in_a_local_machine_is_not_deleted_with_it(tmp_path: Path) -> None:
+        machine = LocalMachine("box", Ground(tmp_path / "machines"))
+        machine.create()
+        (machine.workspace / "with a blank").mkdir()
+        proof = Proof(machine.address, machine.status().rental, "20260801T120000000-0a1b2c3d", time.time() + 60)
+        with mounted(machine.workspace / "with a blank"):
+            write(machine.workspace / "with a blank/inside", "of another file system")
+            with pytest.raises(DestroyRefused, match="with a blank"):
+                machine.destroy(proof)
+            assert (machine.workspace / "with a blank/inside").exists()
+            assert machine.status().state == "running"
+        assert machine.destroy(proof).state == "destroyed"
 
     @pytest.mark.parametrize("size", [10, 3 * MIB])
     def test_hard_links_across_file_systems_become_copies(lab: Lab, root: Path, tmp_path: Path, size: int) -> None:

@@ -69,8 +69,8 @@ class _Cut:
     def flush(self) -> None:
         self.whole.stdin.flush()
 
-    def readline(self) -> bytes:
-        return b"" if self.broken else self.whole.out.readline()
+    def readline(self, limit: int = -1) -> bytes:
+        return b"" if self.broken else self.whole.out.readline(limit)
 
     def wait(self, seconds: float) -> int:
         if self.broken:

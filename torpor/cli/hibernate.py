@@ -25,6 +25,7 @@ PARAMETERS = (
     option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
     option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
     flag("--no-default-excludes", "Keep caches of packages and of compiled code too."),
+    flag("--across-file-systems", "Enter other file systems that are mounted below. Else the machine is kept if there are any."),
     choice("--codec", ("auto", "zstd", "lz4", "raw"), "How to compress; auto chooses by content."),
     option(
         "--memory",
@@ -40,7 +41,8 @@ PARAMETERS = (
 def run(
     session: Session, machine: str, dry_run: bool, keep: bool, wipe: bool, before: str | None, before_timeout: str | None,
     verify: str | None, accept: list[str], ignore_changes: list[str],
-    rounds: int | None, name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool, codec: str | None,
+    rounds: int | None, name: str | None, label: list[str], exclude: list[str], no_default_excludes: bool,
+    across_file_systems: bool, codec: str | None,
     memory: str | None, limit_rate: str | None, patience: str | None, tune_network: bool,
 ) -> int:  # fmt: skip
     """The machine is destroyed only on proof: a receipt, made outside of it, that its snapshot can be restored, and nothing changed since.
@@ -53,7 +55,7 @@ def run(
         from torpor.control import places
 
         place = places.of_machine(session.settings, machine, own_process=False)
-        scope = place.scope(exclude, default_excludes=not no_default_excludes)
+        scope = place.scope(exclude, default_excludes=not no_default_excludes, one_file_system=not across_file_systems)
         return preview(session, place, scope, rescan=False, destroy=not keep, wipe=wipe)
 
     from torpor.cli import flow
@@ -63,7 +65,7 @@ def run(
         "machine": machine, "destroy_after": not keep, "verify": verify, "accept": accept, "ignore_changes": ignore_changes,
         "rounds": rounds, "name": name, "labels": given.labels(label), "excludes": exclude, "default_excludes": not no_default_excludes,
         "codec": codec, "memory_mib": given.size(memory, "--memory") >> 20 if memory else None,
-        "wipe": wipe or None, "before": before,
+        "wipe": wipe or None, "across_file_systems": across_file_systems or None, "before": before,
         "before_seconds": int(given.duration(before_timeout, "--before-timeout")) if before_timeout else None,
         "rate": given.rate(limit_rate, "--limit-rate") if limit_rate else None,
         "patience": given.duration(patience, "--patience") if patience else None, "tune_network": tune_network or None,

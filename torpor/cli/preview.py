@@ -64,6 +64,8 @@ def _in_the_way(place: Place, problems: dict[str, int], confirmed: bool) -> list
 
     found = [] if confirmed else ["the recovery key was never confirmed: torpor keys confirm"]
     found += [f"{count} files {kind}" for kind, count in sorted(problems.items()) if count and kind in ("unreadable", "vanished")]
+    if problems.get("mount"):
+        found.append(f"{problems['mount']} other file systems below, which are left out: --across-file-systems, or --accept PATH")
     if place.far is not None:
         return found  # its open files are looked at there, when it is done in earnest
     opened = open_for_writing(place.roots)

@@ -148,13 +148,14 @@ def opened(
     By a way whose jobs do not last, one that lasts is ended first: its note names it.
     """
     digest = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()
-    if not isinstance(host, Addressed) or not host.address:
+    lasts = isinstance(host, Lasting)
+    if not isinstance(host, Addressed) or not (host.address or lasts):
         yield Slot(repository, None, Path(), digest, lasts=False)
         return
     words = msgspec.json.encode([repository.id, host.address, list(paths)])
     key = hashlib.sha256(words).hexdigest()[:32]
     with _locked(repository.home.jobs, key, host.address):
-        slot = Slot(repository, host, repository.home.jobs / f"{key}-{kind}.json", digest, lasts=isinstance(host, Lasting))
+        slot = Slot(repository, host, repository.home.jobs / f"{key}-{kind}.json", digest, lasts=lasts)
         if not slot.lasts:
             slot.clear()
         yield slot

@@ -103,7 +103,7 @@ class _Check:
         self._gone_until(b"\xff")
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
-        if kind in ("unreadable", "vanished") and not self.ignored(path):
+        if kind in ("unreadable", "vanished", "mount") and not self.ignored(path):
             self.problems.append(f"{kind}: {show_path(path)}")
 
     def _add(self, path: bytes, why: str) -> None:

@@ -76,10 +76,9 @@ class _Preview:
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
         problems = self._result.problems
-        if kind != "mount":
-            problems[kind] = problems.get(kind, 0) + 1
-            if len(self._result.problem_paths) < LISTED:
-                self._result.problem_paths.append(f"{kind}: {show_path(path)}")
+        problems[kind] = problems.get(kind, 0) + 1
+        if len(self._result.problem_paths) < LISTED:
+            self._result.problem_paths.append(f"{kind}: {show_path(path)}")
 
     def _match(self, key: bytes) -> Recorded | None:
         """Move the record forward to this key; what it passes is gone."""

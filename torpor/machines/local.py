@@ -17,6 +17,7 @@ from torpor.clock import rfc3339
 from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines.base import Access, Ground, Proof, Status, Traits
 from torpor.workspace.state import State
+from torpor.workspace.system import mount_points
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -115,9 +116,25 @@ class LocalMachine:
                 f"{self.address} is not running, so there is nothing that a proof could be of.", safe="Nothing was changed."
             )
         proof.check(self.address, known.get("rental", ""), self._clock)
+        self._refuse_mounts()
         self._write(state="destroyed", rental=proof.rental, snapshot=proof.snapshot, destroyed=rfc3339(self._clock.now()))
         self._clear()
         return self.status()
+
+    def _refuse_mounts(self) -> None:
+        """What is mounted inside must not go with the rest: deleting would descend into it."""
+        inside = f"{self.workspace.resolve()}/"
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:  # no Linux
+            mounts = ""
+        for point in mount_points(mounts):
+            if point.startswith(inside):
+                raise DestroyRefused(
+                    f"Something is mounted inside the workspace of {self.address}, at {point}.",
+                    safe="Nothing was removed.",
+                    remedy="Unmount it, then hibernate again.",
+                )
 
     def _clear(self) -> None:
         for folder in (self.workspace, self.state_folder):

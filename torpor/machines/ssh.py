@@ -12,6 +12,7 @@ from torpor.errors import DestroyRefused, MachineError
 from torpor.machines import ssh_place, ssh_script
 from torpor.machines.base import Access, Ground, Proof, Status, Traits, Unused
 from torpor.ssh.base import Dropped, Overdue, Shell, Target, Unreachable
+from torpor.workspace.system import mount_points
 
 _PAPERS = re.compile(r"(running|ending|destroyed) ([0-9a-f]{32})\Z")
 _LONG = 3600.0  # seconds; millions of files take minutes to remove
@@ -194,9 +195,7 @@ class SshMachine:
     def _refuse_mounts(self) -> None:
         """What is mounted inside is not in the snapshot, and must not go with the rest."""
         inside = f"{self.place.path}/"
-        for line in self.shell.run(ssh_script.MOUNTS).out.decode(errors="surrogateescape").splitlines():
-            fields = line.split(" ")
-            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4]) if len(fields) > 4 else ""
+        for point in mount_points(self.shell.run(ssh_script.MOUNTS).out.decode(errors="surrogateescape")):
             if point.startswith(inside):
                 raise DestroyRefused(
                     f"Something is mounted inside the workspace of {self.address}, at {point}.",

@@ -56,7 +56,7 @@ class Addressed(Protocol):
 
 
 @runtime_checkable
-class Lasting(Host, Stoppable, Addressed, Protocol):
+class Lasting(Addressed, Host, Stoppable, Protocol):
     """A host where a job outlives the connection and the control side. It is found again by `jobs.name_of(job)`.
 
     What `run` and `attach` raise of `GOES_ON` says nothing of the job: it goes on. With anything else it has ended, or the next run ends

@@ -22,6 +22,7 @@ _SILENCE = 45.0  # seconds that it may leave one, or a packet, unanswered
 _WINDOW = 1 << 23  # bytes on their way, a channel
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")  # the quickest (facts measured over loopback)
 _LOG = "torpor.ssh"
+_BROKE = ("EOF", "timeout")  # in what paramiko says of a login that the network ended
 
 
 class Refused(Exception):
@@ -115,8 +116,8 @@ def dial(host: str, port: int, user: str, pinned: Sequence[str], identity: str, 
         connection.open()
         failed = False
     except paramiko.AuthenticationException as error:
-        if identity and (not connection.transport or not connection.transport.is_active() or "timeout" in str(error)):
-            raise _unreachable(host, port, f"it hung up amid the login ({error})") from error  # of one key, that is no refusal
+        if any(sign in str(error) for sign in _BROKE):  # paramiko has one error for both
+            raise _unreachable(host, port, f"the login broke off ({error})") from error
         raise _refused(f"{user}@{host}:{port}", identity, str(error)) from error
     except paramiko.SSHException as error:
         if "authentication methods" in str(error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import resource
 
 from torpor.errors import HostFailed, NoSpace, TorporError, UsageError
@@ -112,6 +113,12 @@ def refused(error: OSError, what: str, safe: str) -> TorporError:
     if error.errno in _FORBIDDEN:
         return UsageError(text, safe=safe, remedy="Give this user the right to do that, or run the command as another.")
     return HostFailed(text, safe=safe, remedy="Look at the disk, then run the command again: it goes on from there.")
+
+
+def mount_points(mountinfo: str) -> list[str]:
+    """Where file systems are mounted, of the text of a /proc/self/mountinfo, in which blanks and such are octal."""
+    points = [fields[4] for fields in map(str.split, mountinfo.splitlines()) if len(fields) > 4]
+    return [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point) for point in points]
 
 
 _UNSTABLE = ("overlay", "fuse", "nfs", "9p", "virtiofs", "cifs", "smb")
