@@ -49,6 +49,7 @@ def environment(errand: Errand, home: str, path: str) -> dict[str, str]:
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_LOGGING_COLORS": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # deployments/automations.yaml
         "DO_NOT_TRACK": "1",
     }
 

@@ -31,6 +31,7 @@ from flows import server
 from torpor.errors import Interrupted, TorporError, UsageError
 from torpor.settings import load
 
+HEARTBEAT = "30"  # seconds; deployments/automations.yaml takes a run that is silent for 90 for crashed
 FLOWS = ("hibernate", "wake", "replicate", "sweep")
 
 _lock = threading.Lock()
@@ -50,6 +51,7 @@ class Stops:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._runs = False
+        self.finished = False  # there is an outcome to tell, which no signal takes back
 
     def __enter__(self) -> Self:
         self._before = {signum: signal.signal(signum, self._stop) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -61,6 +63,8 @@ class Stops:
 
     def _stop(self, signum: int, _: FrameType | None) -> None:
         self.signal = signal.Signals(signum)
+        if self.finished:
+            return
         if not self._runs:
             raise self.error()
         from tasks.session import stop_all
@@ -111,6 +115,7 @@ def run(flow_name: str, given: dict[str, Any]) -> dict[str, Any]:
     """Run a flow, with a server if none is known, and say what happens; its result is returned."""
     with Stops() as stops, server.running(load().home):
         os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
+        os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT)
         from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 
         from tasks.watch import StageState, watching
@@ -122,6 +127,8 @@ def run(flow_name: str, given: dict[str, Any]) -> dict[str, Any]:
             except (ParameterTypeError, SignatureMismatchError, TypeError) as error:
                 why = " ".join(line.strip() for line in str(error).splitlines() if "signature" not in line)
                 raise UsageError(f"The parameters do not fit the flow {flow_name}: {why}") from error
+            finally:
+                stops.finished = True
 
 
 def answer(work: Callable[[], dict[str, Any]]) -> int:

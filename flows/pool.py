@@ -101,6 +101,7 @@ class GpuPool:
     def run(self, job: Job, listen: Listener, ask: Granter | None = None) -> Result:
         if not isinstance(job, SnapshotJob | RestoreJob):
             return self._over.run(job, listen, ask)
+        self._stops = 0
         name = name_of(job) or f"{job.snapshot}-{secrets.token_hex(8)}"
         api, password = server()
         scope = enlist.enlist(self._queue, name)
@@ -139,8 +140,9 @@ class GpuPool:
     def _begin(self, channel: Channel | None, talk: Talk | None) -> None:
         with self._lock:
             self._channel, self._talking = channel, talk
-            if talk is not None:
-                self._stops = 0
+            stopped = self._stops
+        if talk is not None and stopped:  # while the worker started
+            talk.send(STOP)
 
 
 def server() -> tuple[str, str]:

@@ -61,9 +61,9 @@ class Labels(Body, frozen=True, rename=lambda name: name.replace("__", ".").repl
 
 
 class Poll(Body, frozen=True):
-    """`POST /work_pools/{pool}/get_scheduled_flow_runs`: the queue is ours to say."""
+    """`POST /work_pools/{pool}/get_scheduled_flow_runs`: the queue is ours to say. `scheduled_before`, a time of the host's clock, is
+    dropped: that may be anything."""
 
-    scheduled_before: Time | None = None
     work_queue_names: list[Name] = []
 
 
@@ -88,7 +88,7 @@ class NewArtifact(Body, frozen=True):
 
     type: Literal["progress"]
     data: Annotated[float, Meta(ge=0, le=100)]
-    key: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,100}\Z")] | None = None
+    key: Annotated[str, Meta(pattern=r"^[a-z]{1,20}-progress\Z")] | None = None  # no receipt's, nor a result's
     description: Annotated[str, Meta(max_length=500)] | None = None
     flow_run_id: UUID | None = None
     task_run_id: UUID | None = None

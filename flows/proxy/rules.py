@@ -19,11 +19,12 @@ BODY_MAX = 4 * 1024 * 1024  # bytes of a request
 LOGS_MAX = 5000
 Filter = Callable[[Scope, Any], Any]
 B = TypeVar("B")
+A = TypeVar("A", bodies.NewArtifact, bodies.UpdateArtifact)
 
 
 class Forward(msgspec.Struct, frozen=True):
     """A request as it is sent on. `tasks`: task runs it speaks of, which must be of this run. `answer`: what the host gets of the
-    server's answer. `made`: the answer's `id` is an artifact of this run from now on."""
+    server's answer. `made`: the answer's `id` is an artifact of this run from now on. `kept`: whether the server keeps what it says."""
 
     method: str
     path: str
@@ -31,6 +32,7 @@ class Forward(msgspec.Struct, frozen=True):
     tasks: frozenset[str] = frozenset()
     answer: Filter | None = None
     made: bool = False
+    kept: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ def _table(scope: Scope, artifacts: frozenset[str]) -> dict[tuple[str, str], Row
         ("POST", "/logs/"): _logs,
         ("POST", "/artifacts/"): _artifact,
     }
-    return table | {("PATCH", f"/artifacts/{id}"): _plain("PATCH", bodies.UpdateArtifact) for id in artifacts}
+    return table | {("PATCH", f"/artifacts/{id}"): _update for id in artifacts}
 
 
 def _decode(body: bytes, kind: type[B]) -> B:
@@ -85,6 +87,19 @@ def _decode(body: bytes, kind: type[B]) -> B:
 
 def _read(_: Scope, path: str, _body: bytes) -> Forward:
     return Forward("GET", path)
+
+
+# Prefect shows descriptions as Markdown: no links, images or HTML of a host's.
+_MARKDOWN = str.maketrans(dict.fromkeys("[]<>!`*_|#\\", ""))
+
+
+def _described(body: A) -> A:
+    text = body.description
+    return body if text is None else msgspec.structs.replace(body, description=text.translate(_MARKDOWN).replace("://", ": ").replace("www.", "www "))
+
+
+def _update(_: Scope, path: str, body: bytes) -> Forward:
+    return Forward("PATCH", path, msgspec.json.encode(_described(_decode(body, bodies.UpdateArtifact))))
 
 
 def _plain(method: str, kind: type[bodies.Body]) -> Row:
@@ -130,11 +145,11 @@ def _logs(scope: Scope, path: str, body: bytes) -> Verdict:
     if not kept:
         return Answer(201)
     tasks = frozenset(line.task_run_id for line in kept if line.task_run_id is not None)
-    return Forward("POST", path, msgspec.json.encode(kept), tasks)
+    return Forward("POST", path, msgspec.json.encode(kept), tasks, kept=True)
 
 
 def _artifact(scope: Scope, path: str, body: bytes) -> Forward:
-    new = _decode(body, bodies.NewArtifact)
+    new = _described(_decode(body, bodies.NewArtifact))
     if new.flow_run_id != scope.run:
         raise Refused("an artifact of another run")
     tasks = frozenset([new.task_run_id] if new.task_run_id is not None else [])

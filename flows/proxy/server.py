@@ -37,6 +37,8 @@ CLOSING = 10  # seconds for what is under way when the job ends
 HELLO = 30.0  # seconds for the first messages of a web socket
 TASKS_MAX = 10_000  # task runs that one run may have
 ARTIFACTS_MAX = 1000
+KEPT_MAX = 64 * 1024 * 1024  # bytes of logs and events that one run may leave with the server
+CONNECTIONS = 64
 
 Refusal = Callable[[str], Any]
 
@@ -53,6 +55,7 @@ class Proxy:
         self._server_password = password
         self._tasks: set[str] = set()
         self._artifacts: frozenset[str] = frozenset()
+        self._kept = 0
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._socket.getsockname()[1]
 
@@ -72,7 +75,7 @@ class Proxy:
         ]
         config = uvicorn.Config(
             Starlette(routes=routes), http="h11", ws="websockets-sansio", loop="asyncio", lifespan="off", log_config=None, access_log=False,
-            server_header=False, ws_max_size=MESSAGE_MAX, timeout_graceful_shutdown=CLOSING,
+            server_header=False, ws_max_size=MESSAGE_MAX, timeout_graceful_shutdown=CLOSING, limit_concurrency=CONNECTIONS,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="prefect-proxy")
@@ -101,6 +104,10 @@ class Proxy:
             verdict = judge(self._scope, self._artifacts, request.method, below, await _body(request))
             if isinstance(verdict, Answer):
                 return Response(verdict.body, verdict.status, media_type="application/json")
+            if verdict.kept and not self._has_room(len(verdict.body)):
+                return Response(b"", 201, media_type="application/json")
+            if verdict.made and len(self._artifacts) >= ARTIFACTS_MAX:
+                raise Refused("too many artifacts")
             for task in verdict.tasks:
                 await self._own(task)
             answer = await self._upstream.send(verdict.method, verdict.path, verdict.body)
@@ -108,7 +115,7 @@ class Proxy:
             if answer.is_success and verdict.answer is not None:
                 content = json.dumps(verdict.answer(self._scope, answer.json())).encode()
             if answer.is_success and verdict.made:
-                self._made(answer.json()["id"])
+                self._artifacts |= {answer.json()["id"]}
         except Refused as refusal:
             self._refused(f"{request.method} {_shown(path)}: {refusal}")
             return Response(b'{"detail":"Refused by torpor."}', 403, media_type="application/json")
@@ -124,10 +131,12 @@ class Proxy:
             raise Refused("a task of another run")
         self._tasks.add(task)
 
-    def _made(self, artifact: str) -> None:
-        if len(self._artifacts) >= ARTIFACTS_MAX:
-            raise Refused("too many artifacts")
-        self._artifacts |= {artifact}
+    def _has_room(self, size: int) -> bool:
+        """Whether the server may keep so many bytes more of this run's words; the rest is dropped, and that is told once."""
+        if self._kept <= KEPT_MAX < self._kept + size:
+            self._refused("logs and events beyond what one run may say")
+        self._kept += size
+        return self._kept <= KEPT_MAX
 
     async def _no_socket(self, socket: WebSocket) -> None:
         """403 before there is a web socket. A worker then asks by requests instead."""
@@ -168,9 +177,10 @@ class Proxy:
             if said is not None:
                 if said.task:
                     await self._own(said.task)
-                await self._upstream.emit(said.event)
+                if self._has_room(len(text)):
+                    await self._upstream.emit(said.event)
         except Refused as refusal:
-            self._refused(f"WS /api/events/in: {refusal}")
+            self._refused(_shown(f"WS /api/events/in: {refusal}"))
 
     async def _events_out(self, socket: WebSocket) -> None:
         from starlette.websockets import WebSocketDisconnect

@@ -129,8 +129,9 @@ def test_what_is_not_needed_is_refused(way: Way, other: Way) -> None:
         ("GET", f"/work_queues/{other.scope.queue_id}", None),
         ("POST", "/logs/", [log]),
         ("POST", "/logs/filter", {}),
-        ("POST", "/artifacts/", {"type": "progress", "data": 1.0, "key": "x", "flow_run_id": theirs}),
+        ("POST", "/artifacts/", {"type": "progress", "data": 1.0, "key": "scan-progress", "flow_run_id": theirs}),
         ("POST", "/artifacts/", {"type": "markdown", "data": "[click](http://127.0.0.1)", "key": "x", "flow_run_id": run}),
+        ("POST", "/artifacts/", {"type": "progress", "data": 1.0, "key": "recovery-receipt", "flow_run_id": run}),
         ("PATCH", f"/artifacts/{NOBODY}", {"data": 1.0}),
         ("POST", "/artifacts/filter", {}),
         ("POST", "/events", [event("torpor.spot-interruption", "torpor.instance.x")]),
@@ -176,7 +177,7 @@ def test_what_is_needed_passes_and_no_more_of_it(way: Way, other: Way) -> None:
         ("PATCH", f"/flow_runs/{run}/labels", {"prefect.worker.name": "w", "evil": "x"}),
         ("POST", "/logs/", [{"name": "n", "level": 20, "message": "hello", "timestamp": now, "flow_run_id": run, "task_run_id": None}]),
         ("POST", "/logs/", [{"name": "n", "level": 20, "message": "of the worker", "timestamp": now}]),
-        ("POST", "/artifacts/", {"type": "progress", "data": 1.0, "key": "x", "flow_run_id": run, "task_run_id": None}),
+        ("POST", "/artifacts/", {"type": "progress", "data": 1.0, "key": "upload-progress", "flow_run_id": run, "task_run_id": None}),
     )  # fmt: skip
     assert [status for status, _ in found["requests"]] == [200, 422, 200, 200, 200, 200, 204, 200, 201, 204, 204, 201, 201, 201]
     assert json.loads(found["requests"][7][1]) == []  # it asked for another's, and was told of its own that is to be cancelled

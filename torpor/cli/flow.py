@@ -61,15 +61,22 @@ def run(session: Session, module: str, arguments: Sequence[str], parameters: Map
     log: deque[str] = deque(maxlen=_KEPT)
     reader = threading.Thread(target=_read_log, args=(process.stderr, log, session), name="log", daemon=True)
     reader.start()
+    outcomes: list[dict[str, Any]] = []  # one, once it was said: from then on nothing takes it back
     try:
         with session.listener() as listen:
             _send(process.stdin, parameters)
             try:
-                outcome = _listen(process.stdout, session, listen)
+                _listen(process.stdout, session, listen, outcomes)
             except Interrupted as error:
-                session.note("Stopping; the flow ends what it has in hand.")
-                process.send_signal(signal.SIGTERM)
-                outcome = _listen(process.stdout, session, listen) or {"failure": error.as_dict()}
+                if not outcomes:
+                    session.note("Stopping; the flow ends what it has in hand.")
+                    process.send_signal(signal.SIGTERM)
+                _listen(process.stdout, session, listen, outcomes)
+                outcomes = outcomes or [{"failure": error.as_dict()}]
+    except Interrupted:
+        _kill(process)
+        if not outcomes:
+            raise
     except BaseException:
         _kill(process)
         raise
@@ -78,7 +85,7 @@ def run(session: Session, module: str, arguments: Sequence[str], parameters: Map
         code = process.wait()
         stop.groups.discard(process.pid)
     reader.join(timeout=5)
-    if outcome is None:
+    if not outcomes:
         for line in log:
             print(line, file=sys.stderr)
         raise HostFailed(
@@ -86,6 +93,7 @@ def run(session: Session, module: str, arguments: Sequence[str], parameters: Map
             safe="What reached the store is kept; a machine is destroyed only on proof.",
             remedy="Read its last lines above, then run the command again.",
         )
+    outcome = outcomes[-1]
     if "failure" in outcome:
         raise from_dict(outcome["failure"])
     result: dict[str, Any] = outcome["result"]
@@ -100,9 +108,8 @@ def _send(stream: IO[bytes], parameters: Mapping[str, object]) -> None:
         return  # it ended early: what it said before tells more
 
 
-def _listen(stream: IO[bytes], session: Session, listen: Listener) -> dict[str, Any] | None:
-    """Read lines to the end; the last outcome among them."""
-    outcome: dict[str, Any] | None = None
+def _listen(stream: IO[bytes], session: Session, listen: Listener, outcomes: list[dict[str, Any]]) -> None:
+    """Read lines to the end; outcomes among them are added."""
     for text in stream:
         try:
             line = json.loads(text)
@@ -115,8 +122,7 @@ def _listen(stream: IO[bytes], session: Session, listen: Listener) -> dict[str, 
         elif "stage" in line:
             _stage(session, line["stage"])
         elif "result" in line or "failure" in line:
-            outcome = line
-    return outcome
+            outcomes.append(line)
 
 
 def _stage(session: Session, stage: Mapping[str, str]) -> None:

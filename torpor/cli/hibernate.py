@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torpor.cli import amounts, given
 from torpor.cli.parameters import argument, choice, flag, number, option
+from torpor.errors import EXIT_PROBLEMS
 
 if TYPE_CHECKING:
     from torpor.cli.session import Session
@@ -51,10 +52,13 @@ def run(
     run again, it goes on from what is in the store.
     """
     if dry_run:
+        import msgspec
+
         from torpor.cli.preview import preview
         from torpor.control import places
 
-        place = places.of_machine(session.settings, machine, own_process=False)
+        settings = msgspec.structs.replace(session.settings, gpu_install=False)  # for a look, no more is brought there than it needs
+        place = places.of_machine(settings, machine, own_process=False)
         scope = place.scope(exclude, default_excludes=not no_default_excludes, one_file_system=not across_file_systems)
         return preview(session, place, scope, rescan=False, destroy=not keep, wipe=wipe)
 
@@ -82,7 +86,8 @@ def run(
         session.say(f"  stages: {amounts.stages(result['stages'])}")
         session.say(f"  proof ({result['depth']}): {result['receipt']}")
     session.answer(result)
-    return 0
+    lost = sum(result["problems"].get(kind, 0) for kind in ("unreadable", "vanished", "torn", "mount"))
+    return EXIT_PROBLEMS if lost and not result["destroyed"] else 0  # of a machine that is gone, they were accepted
 
 
 def _end(session: Session, machine: str, destroyed: bool) -> str:
