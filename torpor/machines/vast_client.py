@@ -138,9 +138,10 @@ class Client:
         """Dollars an hour without the disk."""
         self._call("change", "PUT", f"/api/v0/instances/bid_price/{instance}/", {"client_id": "me", "price": price})
 
-    def destroy(self, instance: str) -> None:
-        """Raises `VastGone` if there is none."""
-        self._call("destroy", "DELETE", f"/api/v0/instances/{instance}/", {})
+    def destroy(self, instance: str, first: Callable[[], None] | None = None) -> None:
+        """Raises `VastGone` if there is none. `first` is called before each request, when it has its turn; what it raises keeps that
+        request from being sent."""
+        self._call("destroy", "DELETE", f"/api/v0/instances/{instance}/", {}, first=first)
 
     def _change(self, instance: str, what: Json) -> None:
         self._call("change", "PUT", f"/api/v0/instances/{instance}/", what)
@@ -201,7 +202,15 @@ class Client:
     # the wire
 
     def _call(
-        self, kind: str, method: str, path: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, again: bool = True
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        again: bool = True,
+        first: Callable[[], None] | None = None,
     ) -> Json:
         self.require_key()
         until = self._clock.now() + PATIENCE
@@ -210,6 +219,8 @@ class Client:
             wait = self._turns.take(kind, self._clock.now(), self._pace)
             if wait > 0:
                 self._pause(wait)
+            if first is not None:
+                first()
             left -= 1
             try:
                 answer = self._send(method, path, body, query)
