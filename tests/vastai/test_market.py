@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.emulators.vast.server import CUT, LOST
+from tests.emulators.vast.server import CUT, LOST, Fault
 from tests.vastai.desk import BID, WISH, Desk, identity
 from torpor.access import Access
 from torpor.errors import DestroyRefused, MachineError, MissingDependency, UsageError
 from torpor.machines import table
-from torpor.machines.base import Ambiguous, BidTooLow, Ground, OfferGone, Unused
+from torpor.machines.base import Ambiguous, BidTooLow, Ground, OfferGone, Proof, Unused
 from torpor.machines.lease import Lease
 from torpor.machines.vast_errors import VastDenied, VastRefused, VastSilent
 from torpor.machines.vast_market import VastProvider
@@ -223,6 +223,33 @@ def test_one_word_is_not_enough(desk: Desk) -> None:
     desk.vast.faults.add("show", None, *[(200, {"instances": None})] * 500)
     with pytest.raises(MachineError, match="STILL BILLED"):
         machine.destroy(proof)
+
+
+NOT_THERE: list[Fault] = [(200, {"instances": None}), (200, {"instances": []}), (404, {}), (410, {})]
+
+
+@pytest.mark.parametrize("answer", NOT_THERE, ids=["null", "no list", "404", "410"])
+@pytest.mark.parametrize("kind", [Proof, Unused])
+def test_one_look_is_not_enough(desk: Desk, answer: Fault, kind: type[Proof]) -> None:
+    """Asked for by number it is not there, once: it is destroyed all the same, and whoever ends it says so after that."""
+    machine = desk.running()
+    desk.vast.faults.add("show", answer, *[answer] * (kind is Unused))  # by a lease, its label is then read in the list
+    assert machine.destroy(kind(machine.address, machine.rental, "it", desk.clock.now() + 900)).state == "destroyed"
+    assert desk.vast.service.instances == {}
+
+
+def test_a_lease_destroys_nothing_whose_label_it_can_not_read(desk: Desk) -> None:
+    machine = desk.running()
+    label = desk.vast.service.instances[int(machine.id)].label
+    desk.vast.service.instances[int(machine.id)].label = f"{label.rpartition('-')[0]}-kept"
+    desk.vast.faults.add("show", *[(200, {"instances": None})] * 500)
+    permit = Unused(machine.address, machine.rental, "lease", desk.clock.now() + 900)
+    with pytest.raises(DestroyRefused):
+        machine.destroy(permit)
+    desk.vast.faults.add("list", (200, {"instances": []}))
+    with pytest.raises(DestroyRefused):
+        machine.destroy(permit)
+    assert desk.vast.seen("destroy") == []
 
 
 def test_nobody_knows_whether_it_was_destroyed(desk: Desk) -> None:

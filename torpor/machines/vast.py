@@ -161,7 +161,8 @@ class VastMachine:
         return Access([os.fsencode(self.workspace)], f".torpor/hosts/{self.rental}".encode(), ssh=target)
 
     def destroy(self, proof: Proof) -> Status:
-        """Destroy it and look until it is gone. An answer of success is not believed: the service has been seen to go on billing."""
+        """Destroy it and look until it is gone. An answer of success is not believed: the service has been seen to go on billing. Nor is
+        one that it is not there: it is destroyed all the same, and looked for in the list."""
         papers = self._drawer.read()
         found = self._client.show(self.id)
         if found is None and papers.destroyed and papers.destroyed == proof.rental:
@@ -175,7 +176,7 @@ class VastMachine:
             )
         if found is not None:
             self._refuse_kept(proof, found)
-            self._end(proof)
+        self._end(proof)
         return self._absent(
             self._drawer.note(destroyed=self.rental, ending=self.rental, snapshot=proof.snapshot, ended=self._clock.now())
         )  # fmt: skip
