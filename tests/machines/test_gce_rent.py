@@ -116,6 +116,35 @@ def test_nobody_answers(field: Field) -> None:
     assert [found.label.id for found in field.provider.rented()] == [field.lease.id]
 
 
+@pytest.mark.parametrize("times", [4, 8], ids=["then it does", "it does not"])
+def test_it_is_made_and_google_does_not_show_it(field: Field, times: int) -> None:
+    field.gce.faults.add("get", *[CUT] * times)
+    if times == 4:
+        assert field.rent().create().state == "running"
+    else:
+        with pytest.raises(Ambiguous, match="sweep"):
+            field.rent()
+    assert field.there == [field.name]
+    assert [found.label.id for found in field.provider.rented()] == [field.lease.id]
+
+
+@pytest.mark.parametrize("answer", [[], [LOST] * 4], ids=["at once", "looked for"])
+def test_it_is_made_and_can_not_be_written_down(field: Field, answer: list[Fault]) -> None:
+    (field.folder / "machines").write_text("where a folder should be")
+    field.gce.faults.add("insert", *answer)
+    with pytest.raises(OSError, match="machines"):
+        field.rent()
+    assert field.there == []
+
+
+def test_neither_written_down_nor_deleted(field: Field) -> None:
+    (field.folder / "machines").write_text("where a folder should be")
+    field.gce.faults.always = {"delete": CUT}
+    with pytest.raises(Ambiguous, match="sweep"):
+        field.rent()
+    assert field.there == [field.name]
+
+
 def test_an_operation_without_end(field: Field) -> None:
     field.gce.faults.add("insert", STUCK)
     began = field.clock.now()

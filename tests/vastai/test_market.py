@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.emulators.vast.server import CUT, LOST, Fault
+from tests.emulators.vast.server import CUT, LOST, TOO_MANY_TEXT, Fault
 from tests.vastai.desk import BID, WISH, Desk, identity
 from torpor.access import Access
 from torpor.errors import DestroyRefused, MachineError, MissingDependency, UsageError
@@ -121,6 +121,29 @@ def test_nobody_can_tell(desk: Desk) -> None:
         desk.rent(lease=lease)
     desk.vast.faults._next.clear()
     assert [one.label.id for one in desk.provider.rented()] == [lease.id], "sweep finds it"
+
+
+REFUSALS: list[Fault] = [TOO_MANY_TEXT, (403, {"msg": "not permitted"}), (400, {"error": "invalid_args"}), (404, {}), (200, {"x": 1})]
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=["too many", "denied", "refused", "not there", "no list"])
+def test_an_answer_that_is_lost_and_a_list_that_is_refused(desk: Desk, fault: Fault) -> None:
+    """Something may live, whatever the list is refused for: nobody is told that nothing was done."""
+    desk.vast.faults.add("create", LOST)
+    desk.vast.faults.add("list", *[fault] * 1000)
+    lease = desk.lease()
+    with pytest.raises(Ambiguous, match="sweep") as caught:
+        desk.rent(lease=lease)
+    assert "Nothing was done" not in str(caught.value)
+    desk.vast.faults._next.clear()
+    assert [one.label.id for one in desk.provider.rented()] == [lease.id]
+
+
+def test_an_answer_that_is_lost_and_a_list_that_is_refused_once(desk: Desk) -> None:
+    desk.vast.faults.add("create", LOST)
+    desk.vast.faults.add("list", (403, {"msg": "not permitted"}))
+    assert desk.rent().wait_ready().state == "running"
+    assert len(desk.vast.seen("create")) == 1
 
 
 def test_the_service_is_not_there(desk: Desk) -> None:
