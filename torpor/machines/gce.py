@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,8 +14,8 @@ from torpor.machines.base import Access, Ground, OfferGone, Proof, Status, Trait
 from torpor.machines.gce_client import Client, pauses
 from torpor.machines.gce_papers import Drawer, Papers
 from torpor.machines.gce_place import Place, parse, rental_of
-from torpor.machines.gce_request import HOST_KEY, USER, label_of
-from torpor.machines.gce_status import address, metadata, status
+from torpor.machines.gce_request import HOST_KEY, SCRIPT, USER, label_of
+from torpor.machines.gce_status import address, forget_script, metadata, status
 from torpor.ssh.base import Target
 
 TRAITS = Traits(
@@ -106,9 +107,19 @@ class GceMachine:
                 safe="Nothing was changed.",
                 remedy="Wait until it runs." if told.state == "starting" else "Start it, or wake a snapshot on another machine.",
             )
+        self._tidy(found)
         user = self._accounts.get("GCE_SSH_USER") or USER
         target = Target(host=host, port=self._port(), user=user, host_key=metadata(found).get(HOST_KEY, ""))
         return Access([self.place.path.encode()], f".torpor/hosts/{told.rental}".encode(), ssh=target)
+
+    def _tidy(self, found: Any) -> None:
+        """One that was handed over while it booted has its start-up script yet. It has run by now, so the host's private key goes from
+        the metadata; if that fails, the next time."""
+        label = label_of(found.labels)
+        if label is not None and label.until is None and SCRIPT in metadata(found):
+            with suppress(MachineError):
+                if self._client.attribute(self.place):
+                    forget_script(self._client, self.place, found)
 
     def destroy(self, proof: Proof) -> Status:
         found = self._client.get(self.place)

@@ -15,7 +15,7 @@ from torpor.machines.gce_client import Client
 from torpor.machines.gce_errors import GceChanged, GceTaken, GceUnavailable
 from torpor.machines.gce_place import Place, parse, rental_of
 from torpor.machines.gce_request import KEPT, LEASE, SCRIPT, UNTIL, disk_gb, kind_of, label_of, labels, request_id, resource
-from torpor.machines.gce_status import metadata, status
+from torpor.machines.gce_status import STATES, forget_script, metadata, status
 from torpor.machines.lease import Lease
 from torpor.plan.offers import Offer, Wish
 
@@ -66,7 +66,8 @@ class GceProvider:
         return self._machine(place, found, lease)
 
     def hand_over(self, address: str, lease: Lease) -> None:
-        """Relabel it as kept, and take the host's private key out of its metadata. Raises `MachineError` if it has another lease."""
+        """Relabel it as kept, and take the host's private key out of its metadata, if its start-up script has installed it: one that boots
+        yet could never be reached without. See `GceMachine.access`. Raises `MachineError` if it has another lease."""
         place = parse(address.removeprefix("gce:"))
         for _ in range(_TURNS):
             with suppress(GceChanged):
@@ -76,9 +77,8 @@ class GceProvider:
                     raise MachineError(f"{address} has not the lease {lease.id}.", safe="It was left as it is.", remedy="Run torpor sweep.")
                 if found.labels.get(UNTIL) != KEPT:
                     self._client.set_labels(place, found, dict(found.labels) | labels(lease, kept=True))
-                items = metadata(found)
-                if items.pop(SCRIPT, None) is not None:
-                    self._client.set_metadata(place, found, items)
+                if SCRIPT in metadata(found) and STATES.get(found.status) != "starting" and self._client.attribute(place) != "":
+                    forget_script(self._client, place, found)
                 return
         raise GceChanged(f"{address} is being relabelled by somebody else.", safe="It was left as it is.", remedy="Try again.")
 
