@@ -25,7 +25,6 @@ from torpor.machines.lease import Lease
 from torpor.machines.table import has_account, open_machine, open_provider, providers
 from torpor.settings import Settings
 
-HOURS = 3600.0
 GRACE = 120.0  # seconds by which a lease of another computer's may have run out without being ended: clocks differ
 _GOOD_FOR = 900.0  # seconds for which the permission to end a machine holds
 
@@ -164,13 +163,6 @@ def orphans(settings: Settings, clock: Clock) -> list[Record]:
     """Records of this home whose process is gone, and that nobody handed over or ended: sweep looks for their machines."""
     found = Book(Home(settings.home), clock).all()
     return [record for record in found if record.phase in ("intended", "made") and not owner_lives(record)]
-
-
-def deadline(lease: Lease, price: float, now: float) -> float:
-    """Seconds since 1970 by which the machine must be handed over: the lease's end, or when its money is spent."""
-    if lease.spend > 0 and price > 0:
-        return min(lease.until, now + lease.spend / price * HOURS)
-    return lease.until
 
 
 def end(machine: Machine, lease: Lease, clock: Clock) -> Status:
