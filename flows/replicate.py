@@ -101,13 +101,13 @@ async def replicate(
     options = Options(
         mode=mode, owners=owners, setuid=setuid, memory=memory_mib * MIB, rate=rate, patience=patience, tune=tune_network
     )  # fmt: skip
-    limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
+    limits = Limits(boot=boot_seconds, lease=lease_seconds)
     demand = None
     if count:
         size = await asyncio.to_thread(waking.sizes, repository, wanted)
         wish = Wish(
             gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
-            disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
+            disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored, spend=spend,
         )  # fmt: skip
         demand = Demand(settings, wish, (provider,) if provider else ())
 

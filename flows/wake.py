@@ -94,10 +94,10 @@ async def wake(
         size = await asyncio.to_thread(waking.sizes, repository, wanted)
         wish = Wish(
             gpu=gpu, gpus=gpus, region=region, max_price=max_price, interruptible=interruptible,
-            disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored,
+            disk=disk_gb * GB or size.disk, down=min_down_mbps * 1e6, fetch=size.stored, spend=spend,
         )  # fmt: skip
         demand = Demand(settings, wish, (provider,) if provider else ())
-    limits = Limits(spend=spend, boot=boot_seconds, lease=lease_seconds)
+    limits = Limits(boot=boot_seconds, lease=lease_seconds)
     asked = waking.Asked(
         on=on or "", demand=demand, limits=limits, options=options, after=after,
         after_seconds=after_seconds, runner=runner,

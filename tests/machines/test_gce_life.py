@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.emulators.gce.field import ZONE, Field
 from tests.emulators.gce.hosts import Folders
-from tests.emulators.gce.server import BROKEN, CUT, GARBLED, LOST, Fault, Gce
+from tests.emulators.gce.server import BROKEN, CUT, GARBLED, LOST, PROJECT, Fault, Gce
 from tests.emulators.gce.service import STUCK
 from tests.emulators.gce.shapes import Fails, Refusal
 from torpor.clock import FakeClock
 from torpor.errors import DestroyRefused, MachineError, UsageError
-from torpor.machines.base import OfferGone, Status
+from torpor.machines.base import OfferGone, Status, Unused
+from torpor.machines.gce import GceMachine
 from torpor.machines.gce_errors import GceFailed, GceRefused, GceUnavailable
+from torpor.machines.gce_papers import Drawer, Papers
 
 DISK = 100 * 0.10 / 730
 SPOT = 0.00957 + 4 * 0.001283 + DISK + 0.0025
@@ -275,3 +278,45 @@ def test_papers_that_are_lost(field: Field, text: bytes) -> None:
     machine.destroy(field.proof(machine))
     papers.write_bytes(text)
     assert machine.status().state == "missing"
+
+
+@pytest.mark.parametrize("trouble", [[], [CUT], [Refusal(503, "backendError", "Try again.")]], ids=["none", "silent", "broken"])
+def test_claimed_while_a_lease_ends_it(field: Field, trouble: list[Fault], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its labels are read again before each request: what was handed over meanwhile stays."""
+    field.rent()
+    looks = field.gce.service.look
+
+    def claimed(*_: object) -> None:
+        field.provider.hand_over(field.machine().address, field.lease)
+
+    def look(zone: str, name: str) -> dict[str, Any]:
+        if not trouble and papers().state == "leaving":
+            field.instance["labels"]["torpor-until"] = "kept"
+        return looks(zone, name)
+
+    def papers() -> Papers:
+        return Drawer(field.ground.folder, machine.place).read()
+
+    machine = GceMachine(f"{PROJECT}/{ZONE}/{field.name}", field.ground, claimed)
+    permit = Unused(machine.address, machine.status().rental, "lease", field.clock.now() + 900)
+    monkeypatch.setattr(field.gce.service, "look", look)
+    field.gce.faults.add("delete", *trouble)
+    with pytest.raises(DestroyRefused):
+        machine.destroy(permit)
+    monkeypatch.undo()
+    assert field.there == [field.name]
+    assert len(field.gce.seen("delete")) == len(trouble)
+    assert not field.machine().status().ending
+    assert field.machine().status().state == "running"
+    machine.destroy(field.proof(machine))
+    assert field.there == []
+
+
+def test_what_is_being_ended_says_so(field: Field) -> None:
+    machine = field.rent()
+    field.gce.faults.add("delete", Fails("INTERNAL_ERROR"))
+    with pytest.raises(GceFailed):
+        machine.destroy(field.proof(machine))
+    assert field.machine().status().ending
+    machine.destroy(field.proof(machine))
+    assert not field.machine().status().ending

@@ -116,6 +116,35 @@ def test_nobody_answers(field: Field) -> None:
     assert [found.label.id for found in field.provider.rented()] == [field.lease.id]
 
 
+@pytest.mark.parametrize("times", [4, 8], ids=["then it does", "it does not"])
+def test_it_is_made_and_google_does_not_show_it(field: Field, times: int) -> None:
+    field.gce.faults.add("get", *[CUT] * times)
+    if times == 4:
+        assert field.rent().create().state == "running"
+    else:
+        with pytest.raises(Ambiguous, match="sweep"):
+            field.rent()
+    assert field.there == [field.name]
+    assert [found.label.id for found in field.provider.rented()] == [field.lease.id]
+
+
+@pytest.mark.parametrize("answer", [[], [LOST] * 4], ids=["at once", "looked for"])
+def test_it_is_made_and_can_not_be_written_down(field: Field, answer: list[Fault]) -> None:
+    (field.folder / "machines").write_text("where a folder should be")
+    field.gce.faults.add("insert", *answer)
+    with pytest.raises(OSError, match="machines"):
+        field.rent()
+    assert field.there == []
+
+
+def test_neither_written_down_nor_deleted(field: Field) -> None:
+    (field.folder / "machines").write_text("where a folder should be")
+    field.gce.faults.always = {"delete": CUT}
+    with pytest.raises(Ambiguous, match="sweep"):
+        field.rent()
+    assert field.there == [field.name]
+
+
 def test_an_operation_without_end(field: Field) -> None:
     field.gce.faults.add("insert", STUCK)
     began = field.clock.now()
@@ -189,6 +218,54 @@ def test_the_private_key_leaves_google_at_the_hand_over(field: Field) -> None:
     assert {"ssh-keys", "torpor-host-key"} <= keys
     assert field.instance["labels"] == {"team": "x", LEASE: field.lease.id, UNTIL: "kept"}
     assert machine.status().state == "running"
+
+
+def script(field: Field) -> str:
+    return next((item["value"] for item in field.instance["metadata"]["items"] if item["key"] == "startup-script"), "")
+
+
+def test_handed_over_while_it_boots(field: Field) -> None:
+    """Its script is left until it has installed the pinned host key: without, nobody could ever reach it. Then the private key goes."""
+    hosts = field.gce.service.hosts
+    assert isinstance(hosts, Folders)
+    hosts.slow = True
+    machine = field.rent()
+    field.provider.hand_over(machine.address, field.lease)
+    assert field.instance["labels"][UNTIL] == "kept"
+    assert machine.status().state == "starting"
+    hosts.slow = False
+    hosts.run(hosts.folder(field.instance), script(field))
+    field.gce.service.attributes[field.instance["id"]] = {"torpor/ready": "ready"}
+    assert field.machine().create().state == "running"
+    field.gce.faults.add("setMetadata", Refusal(412, "conditionNotMet", "Supplied fingerprint does not match"))
+    for left in (True, False, False):
+        target = field.machine().access().ssh
+        assert target is not None
+        assert target.host_key == field.keys.public
+        assert bool(script(field)) is left
+    assert len(field.gce.seen("setMetadata")) == 2
+
+
+def test_handed_over_again_once_it_has_booted(field: Field) -> None:
+    hosts = field.gce.service.hosts
+    assert isinstance(hosts, Folders)
+    hosts.slow = True
+    machine = field.rent()
+    field.provider.hand_over(machine.address, field.lease)
+    assert script(field)
+    field.gce.service.attributes[field.instance["id"]] = {"torpor/ready": "ready"}
+    field.provider.hand_over(machine.address, field.lease)
+    assert not script(field)
+
+
+@pytest.mark.parametrize("word", ["STAGING", "RUNNING"])
+def test_handed_over_where_no_machine_tells(field: Field, word: str) -> None:
+    """As long as Google says that it starts, its script has not run."""
+    machine = field.rent()
+    field.gce.faults.always = {"getGuestAttributes": Refusal(403, "forbidden", "Guest attributes are disabled by the organization.")}
+    field.instance["status"] = word
+    field.provider.hand_over(machine.address, field.lease)
+    assert bool(script(field)) is (word == "STAGING")
 
 
 @pytest.mark.parametrize("call", ["setLabels", "setMetadata"])

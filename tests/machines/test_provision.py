@@ -17,7 +17,7 @@ from torpor.machines import lease as labels
 from torpor.machines.base import Ground, HostIdentity, Unused
 from torpor.machines.lease import Lease
 from torpor.machines.table import open_machine, open_provider
-from torpor.plan.offers import Wish
+from torpor.plan.offers import GB, Wish
 from torpor.settings import Settings
 
 
@@ -192,14 +192,38 @@ def test_without_an_account(tmp_path: Path, clock: FakeClock) -> None:
         open_provider("local", Ground(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("spend", "price", "hours"),
-    [(0.0, 1.0, 4.0), (1.0, 0.5, 2.0), (9.0, 0.5, 4.0), (1.0, 0.0, 4.0)],
-    ids=["no cap", "cap", "lease", "free"],
-)
-def test_the_deadline(spend: float, price: float, hours: float) -> None:
-    lease = labels.new(1000.0, 4 * HOUR, spend)
-    assert leases.deadline(lease, price, 1000.0) == pytest.approx(1000 + hours * HOUR, abs=1)
+@pytest.mark.parametrize("spend", [0.0, 0.2, 100.0], ids=["no cap", "cap", "lease"])
+def test_what_may_be_spent_is_in_the_label(here: Office, elsewhere: Office, vast: Vast, spend: float) -> None:
+    """By the hour, and for each byte that is fetched. It holds when the process that rented it is gone, and on other computers."""
+    wish = Wish(gpu="RTX 4090", fetch=50 * GB, spend=spend)
+    began = here.clock.now()
+    market = provision.market(here.settings, wish, ("vast",), here.clock)
+    made = provision.provision(here.settings, wish, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+    paid = (spend - 50 * 0.002) / made.offer.price * HOUR
+    assert made.offer.down_cost * GB == pytest.approx(0.002)
+    assert made.deadline == made.lease.until
+    assert made.lease.until - began == pytest.approx(paid if spend == 0.2 else 4 * HOUR, abs=1)
+    assert vast.service.billed() == [made.lease.label]
+    here.clock.advance(made.lease.until - here.clock.now() + leases.GRACE + 1)
+    assert [one.done for one in elsewhere.sweep()] == ["ended"]
+    assert vast.service.billed() == []
+
+
+def test_nothing_is_handed_over_once_its_money_is_spent(here: Office, vast: Vast) -> None:
+    wish = Wish(gpu="RTX 4090", spend=0.1)
+    market = provision.market(here.settings, wish, ("vast",), here.clock)
+    made = provision.provision(here.settings, wish, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+    here.clock.advance(0.1 / made.offer.price * HOUR)
+    with pytest.raises(MachineError, match="lease"):
+        provision.keep(here.settings, made, here.clock)
+
+
+def test_a_download_that_costs_more_than_may_be_spent(here: Office, vast: Vast) -> None:
+    wish = Wish(gpu="RTX 4090", fetch=50 * GB, spend=0.1)
+    market = provision.market(here.settings, wish, ("vast",), here.clock)
+    with pytest.raises(MachineError, match=r"the download alone costs \$0.100, and \$0.100 may be spent"):
+        provision.provision(here.settings, wish, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+    assert vast.seen("create") == []
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ some_wishes = st.builds(
     down=st.sampled_from([0.0, 5e8]),
     reliability=st.sampled_from([0.0, 0.95]),
     fetch=st.sampled_from([0, 10 * GB, 1000 * GB]),
+    spend=st.sampled_from([0.0, 0.0, 0.5, 5.0]),
 )
 
 
@@ -68,6 +69,7 @@ def test_ranking(wish: Wish, those: list[Offer], chance: random.Random) -> None:
         assert offer.down >= wish.down
         assert 0 < offer.price <= (wish.max_price or offer.price)
         assert wish.interruptible or not offer.interruptible
+        assert offers.lasts(wish, offer) >= 1
         assert not wish.region or offer.country in regions.countries(wish.region)
     shuffled = list(those)
     chance.shuffle(shuffled)
@@ -79,7 +81,7 @@ def test_ranking(wish: Wish, those: list[Offer], chance: random.Random) -> None:
 @settings(max_examples=100, deadline=None)
 @given(some_wishes, some_offers)
 def test_a_wish_for_less_loses_nobody(wish: Wish, those: list[Offer]) -> None:
-    less = msgspec.structs.replace(wish, gpu="", region="", max_price=0.0, disk=0, down=0.0, reliability=0.0, interruptible=True)
+    less = msgspec.structs.replace(wish, gpu="", region="", max_price=0.0, disk=0, down=0.0, reliability=0.0, interruptible=True, spend=0.0)
     assert set(map(repr, rank(wish, those).best)) <= set(map(repr, rank(less, those).best))
 
 
@@ -103,9 +105,16 @@ def test_a_slow_or_dear_download_counts() -> None:
     assert offers.seconds(large, fast) == 4000
 
 
+def test_what_may_be_spent_pays_for_the_download_first() -> None:
+    offer = Offer(kind="vast", id="1", price=0.5, down_cost=0.01 / GB)
+    assert offers.lasts(Wish(fetch=20 * GB, spend=1.2), offer) == pytest.approx(2 * 3600)
+    assert offers.lasts(Wish(fetch=20 * GB, spend=0.1), offer) == 0
+    assert offers.lasts(Wish(fetch=20 * GB), offer) == float("inf")
+
+
 def test_why() -> None:
     good = Offer(kind="vast", id="1", gpu="RTX 4090", gpus=1, country="DE", price=0.4, down=1e9, disk=100 * GB, reliability=0.99)
-    wish = Wish(gpu="rtx4090", region="eu", max_price=0.5, disk=50 * GB, down=5e8)
+    wish = Wish(gpu="rtx4090", region="eu", max_price=0.5, disk=50 * GB, down=5e8, fetch=50 * GB, spend=0.5)
     bent: dict[str, dict[str, Any]] = {
         "its GPU is RTX 4090 D": {"gpu": "RTX 4090 D"},
         "it has 2 GPUs, not 1 GPU": {"gpus": 2},
@@ -114,6 +123,7 @@ def test_why() -> None:
         "its country is not told": {"country": ""},
         "it costs $0.600 an hour, more than $0.500": {"price": 0.6},
         "its price is not told": {"price": 0.0},
+        "the download alone costs $1.000, and $0.500 may be spent": {"down_cost": 0.02 / GB},
         "it has 40 GB of disk, 50 GB are needed": {"disk": 40 * GB},
         "it downloads 100 Mbit/s, less than 500": {"down": 1e8},
         "its reliability is 0.900, less than 0.950": {"reliability": 0.9},

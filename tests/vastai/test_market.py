@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.emulators.vast.server import CUT, LOST
+from tests.emulators.vast.server import CUT, LOST, TOO_MANY_TEXT, Fault
 from tests.vastai.desk import BID, WISH, Desk, identity
 from torpor.access import Access
 from torpor.errors import DestroyRefused, MachineError, MissingDependency, UsageError
 from torpor.machines import table
-from torpor.machines.base import Ambiguous, BidTooLow, Ground, OfferGone, Unused
+from torpor.machines.base import Ambiguous, BidTooLow, Ground, OfferGone, Proof, Unused
 from torpor.machines.lease import Lease
 from torpor.machines.vast_errors import VastDenied, VastRefused, VastSilent
 from torpor.machines.vast_market import VastProvider
@@ -123,6 +123,29 @@ def test_nobody_can_tell(desk: Desk) -> None:
     assert [one.label.id for one in desk.provider.rented()] == [lease.id], "sweep finds it"
 
 
+REFUSALS: list[Fault] = [TOO_MANY_TEXT, (403, {"msg": "not permitted"}), (400, {"error": "invalid_args"}), (404, {}), (200, {"x": 1})]
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=["too many", "denied", "refused", "not there", "no list"])
+def test_an_answer_that_is_lost_and_a_list_that_is_refused(desk: Desk, fault: Fault) -> None:
+    """Something may live, whatever the list is refused for: nobody is told that nothing was done."""
+    desk.vast.faults.add("create", LOST)
+    desk.vast.faults.add("list", *[fault] * 1000)
+    lease = desk.lease()
+    with pytest.raises(Ambiguous, match="sweep") as caught:
+        desk.rent(lease=lease)
+    assert "Nothing was done" not in str(caught.value)
+    desk.vast.faults._next.clear()
+    assert [one.label.id for one in desk.provider.rented()] == [lease.id]
+
+
+def test_an_answer_that_is_lost_and_a_list_that_is_refused_once(desk: Desk) -> None:
+    desk.vast.faults.add("create", LOST)
+    desk.vast.faults.add("list", (403, {"msg": "not permitted"}))
+    assert desk.rent().wait_ready().state == "running"
+    assert len(desk.vast.seen("create")) == 1
+
+
 def test_the_service_is_not_there(desk: Desk) -> None:
     """Nothing can have been made, and it is said so at once."""
     offer, environment = desk.offer(), desk.vast.environment | {"VAST_URL": "http://127.0.0.1:9"}
@@ -223,6 +246,33 @@ def test_one_word_is_not_enough(desk: Desk) -> None:
     desk.vast.faults.add("show", None, *[(200, {"instances": None})] * 500)
     with pytest.raises(MachineError, match="STILL BILLED"):
         machine.destroy(proof)
+
+
+NOT_THERE: list[Fault] = [(200, {"instances": None}), (200, {"instances": []}), (404, {}), (410, {})]
+
+
+@pytest.mark.parametrize("answer", NOT_THERE, ids=["null", "no list", "404", "410"])
+@pytest.mark.parametrize("kind", [Proof, Unused])
+def test_one_look_is_not_enough(desk: Desk, answer: Fault, kind: type[Proof]) -> None:
+    """Asked for by number it is not there, once: it is destroyed all the same, and whoever ends it says so after that."""
+    machine = desk.running()
+    desk.vast.faults.add("show", answer, *[answer] * (kind is Unused))  # by a lease, its label is then read in the list
+    assert machine.destroy(kind(machine.address, machine.rental, "it", desk.clock.now() + 900)).state == "destroyed"
+    assert desk.vast.service.instances == {}
+
+
+def test_a_lease_destroys_nothing_whose_label_it_can_not_read(desk: Desk) -> None:
+    machine = desk.running()
+    label = desk.vast.service.instances[int(machine.id)].label
+    desk.vast.service.instances[int(machine.id)].label = f"{label.rpartition('-')[0]}-kept"
+    desk.vast.faults.add("show", *[(200, {"instances": None})] * 500)
+    permit = Unused(machine.address, machine.rental, "lease", desk.clock.now() + 900)
+    with pytest.raises(DestroyRefused):
+        machine.destroy(permit)
+    desk.vast.faults.add("list", (200, {"instances": []}))
+    with pytest.raises(DestroyRefused):
+        machine.destroy(permit)
+    assert desk.vast.seen("destroy") == []
 
 
 def test_nobody_knows_whether_it_was_destroyed(desk: Desk) -> None:

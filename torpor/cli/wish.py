@@ -93,7 +93,7 @@ def wish(found: Mapping[str, object], *, disk: int, fetch: int) -> Wish:
     return Wish(
         gpu=str(found.get("gpu") or ""), gpus=gpus if isinstance(gpus, int) else 1, region=str(found.get("region") or ""),
         max_price=number("max_price"), interruptible=bool(found.get("interruptible")), disk=int(number("disk_gb")) * GB or disk,
-        down=number("min_down_mbps") * 1e6, fetch=fetch,
+        down=number("min_down_mbps") * 1e6, fetch=fetch, spend=number("spend"),
     )  # fmt: skip
 
 

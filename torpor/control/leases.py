@@ -25,7 +25,6 @@ from torpor.machines.lease import Lease
 from torpor.machines.table import has_account, open_machine, open_provider, providers
 from torpor.settings import Settings
 
-HOURS = 3600.0
 GRACE = 120.0  # seconds by which a lease of another computer's may have run out without being ended: clocks differ
 _GOOD_FOR = 900.0  # seconds for which the permission to end a machine holds
 
@@ -166,13 +165,6 @@ def orphans(settings: Settings, clock: Clock) -> list[Record]:
     return [record for record in found if record.phase in ("intended", "made") and not owner_lives(record)]
 
 
-def deadline(lease: Lease, price: float, now: float) -> float:
-    """Seconds since 1970 by which the machine must be handed over: the lease's end, or when its money is spent."""
-    if lease.spend > 0 and price > 0:
-        return min(lease.until, now + lease.spend / price * HOURS)
-    return lease.until
-
-
 def end(machine: Machine, lease: Lease, clock: Clock) -> Status:
     """End a machine that was made under this lease and never handed over. Raises `MachineError` if it can't be confirmed."""
     status = machine.status()
@@ -191,16 +183,36 @@ class Found(msgspec.Struct, frozen=True):
 
 def claim(settings: Settings, address: str, clock: Clock) -> bool:
     """Somebody names this machine as theirs. If it is still under a lease, of a wake that died, say, it is handed over with that: they
-    will work on it, and a lease would end it. Raises `MachineError` if that can't be done; True if there was something to do."""
+    will work on it, and a lease would end it. Raises `MachineError` if that can't be done; True if there was something to do.
+
+    A lease that is out is no hindrance: what was done on the machine would be lost with it, and whoever ends it looks at its label before
+    each request. Here, its papers are looked at after the label is written, and a sweep does the same the other way round, so that one of
+    the two gives way.
+    """
     kind = address.partition(":")[0]
     if kind not in providers():
         return False
     ground = places.ground(settings, clock)
-    label = leases.parse(open_machine(address, ground).status().label)
+    machine = open_machine(address, ground)
+    status = machine.status()
+    label = leases.parse(status.label)
     if label is None or label.until is None:
         return False
+    if status.ending:
+        raise MachineError(
+            f"This computer has begun to end {address}, as its lease was not kept.",
+            safe="Its label was left as it is.",
+            remedy="Copy from it by hand what is nowhere else; torpor sweep finishes its end. Then wake the snapshot again.",
+        )
     lease = Lease(id=label.id, until=label.until)
     open_provider(kind, ground).hand_over(address, lease)
+    status = machine.status()
+    if status.ending or status.state in ("missing", "destroyed"):
+        raise MachineError(
+            f"While {address} was handed over, somebody began to end it.",
+            safe="Nothing was done on it.",
+            remedy="Run the command again: if the machine is still there, it is yours.",
+        )
     Book(Home(settings.home), clock).kept(lease)
     return True
 
@@ -260,8 +272,12 @@ def _judge(settings: Settings, book: Book, clock: Clock, one: Rented, *, dry_run
         return Found(one.address, text, "would end", why, price)
     lease = Lease(id=label.id, until=label.until)
     try:
-        end(open_machine(one.address, places.ground(settings, clock)), lease, clock)
+        machine = open_machine(one.address, places.ground(settings, clock))
+        end(machine, lease, clock)
     except (TorporError, OSError) as error:
+        if isinstance(error, DestroyRefused) and _is_kept(machine):
+            book.kept(lease)
+            return Found(one.address, text, "left", "it was handed over just now", price)
         return Found(one.address, text, "failed", getattr(error, "what", str(error)), price)
     book.ended(lease, why)
     return Found(one.address, text, "ended", why, price)

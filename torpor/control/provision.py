@@ -20,7 +20,7 @@ from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
 from torpor.machines.table import open_provider, providers
-from torpor.plan.offers import Offer, Ranking, Wish, rank
+from torpor.plan.offers import Offer, Ranking, Wish, lasts, rank
 from torpor.settings import Settings
 from torpor.ssh import keys
 
@@ -56,9 +56,8 @@ class Market:
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """`spend`: dollars that a machine may cost before it is handed over, 0 no cap; `boot`, `lease` in seconds."""
+    """`boot`, `lease` in seconds. What a machine may cost before it is handed over is a part of the wish."""
 
-    spend: float = 0.0
     boot: float = BOOT
     lease: float = LEASE
     attempts: int = ATTEMPTS
@@ -133,7 +132,8 @@ def provision(
     for offer in islice(market.untaken(), limits.attempts):
         began = time.monotonic()
         provider = open_provider(offer.kind, places.ground(settings, clock))
-        lease = book.take_out(offer.kind, limits.lease, limits.spend, provider.account)
+        # The label is all that another computer knows, so what may be spent has to be in it.
+        lease = book.take_out(offer.kind, min(limits.lease, lasts(wish, offer)), wish.spend, provider.account)
         _note(listen, f"{_describe(offer)}: renting")
         try:
             machine = provider.rent(offer, lease, wish, _identity(settings))
@@ -144,10 +144,9 @@ def provision(
             tried.append(f"{_describe(offer)}: {error.what}")
             _note(listen, f"{error.what} Taking the next offer.")
             continue
-        until = leases.deadline(lease, offer.price, clock.now())
         try:
             book.made(lease, machine.address, offer.price)
-            until_running(machine, clock, pause, min(until, clock.now() + limits.boot), listen)
+            until_running(machine, clock, pause, min(lease.until, clock.now() + limits.boot), listen)
         except Interrupted as error:
             left = leases.end_quietly(machine, book, lease, clock, "stopped while it booted")
             raise Interrupted(
@@ -166,7 +165,7 @@ def provision(
         except BaseException as error:
             leases.tell(error, leases.end_quietly(machine, book, lease, clock, "stopped while it booted"))
             raise
-        return Provisioned(machine, provider, lease, offer, until, tried, time.monotonic() - began)
+        return Provisioned(machine, provider, lease, offer, lease.until, tried, time.monotonic() - began)
     raise MachineError(
         f"None of {len(tried)} offers worked out: {'; '.join(tried)}" if tried else "All offers that fit were taken for other machines.",
         safe="The snapshots are untouched; what was rented on the way was ended, unless it says otherwise above.",

@@ -49,7 +49,7 @@ class Status(msgspec.Struct, frozen=True):
 
     `starting`: made, not yet usable. `interrupted`: stopped by its provider, not by us. `unreachable`: the provider does not know.
     `detail`: the provider's own words. `price`: dollars an hour while it is in this state; None where nobody says. `label`: what a
-    rented one is called there, if it is a label of torpor's (`lease.parse`).
+    rented one is called there, if it is a label of torpor's (`lease.parse`). `ending`: it is there, and this computer began to end it.
     """
 
     address: str
@@ -58,6 +58,7 @@ class Status(msgspec.Struct, frozen=True):
     detail: str = ""
     price: float | None = None
     label: str = ""
+    ending: bool = False
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):

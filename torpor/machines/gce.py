@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines.base import Access, Ground, OfferGone, Proof, Status, Traits, Unused
 from torpor.machines.gce_client import Client, pauses
 from torpor.machines.gce_papers import Drawer, Papers
 from torpor.machines.gce_place import Place, parse, rental_of
-from torpor.machines.gce_request import HOST_KEY, USER, label_of
-from torpor.machines.gce_status import address, metadata, status
+from torpor.machines.gce_request import HOST_KEY, SCRIPT, USER, label_of
+from torpor.machines.gce_status import address, forget_script, metadata, status
 from torpor.ssh.base import Target
 
 TRAITS = Traits(
@@ -104,9 +107,19 @@ class GceMachine:
                 safe="Nothing was changed.",
                 remedy="Wait until it runs." if told.state == "starting" else "Start it, or wake a snapshot on another machine.",
             )
+        self._tidy(found)
         user = self._accounts.get("GCE_SSH_USER") or USER
         target = Target(host=host, port=self._port(), user=user, host_key=metadata(found).get(HOST_KEY, ""))
         return Access([self.place.path.encode()], f".torpor/hosts/{told.rental}".encode(), ssh=target)
+
+    def _tidy(self, found: Any) -> None:
+        """One that was handed over while it booted has its start-up script yet. It has run by now, so the host's private key goes from
+        the metadata; if that fails, the next time."""
+        label = label_of(found.labels)
+        if label is not None and label.until is None and SCRIPT in metadata(found):
+            with suppress(MachineError):
+                if self._client.attribute(self.place):
+                    forget_script(self._client, self.place, found)
 
     def destroy(self, proof: Proof) -> Status:
         found = self._client.get(self.place)
@@ -119,20 +132,30 @@ class GceMachine:
             return self._destroyed(papers)
         rental = rental_of(found.id)
         proof.check(self.address, rental, self._clock)
-        if isinstance(proof, Unused) and ((label := label_of(found.labels)) is None or label.until is None):
-            raise DestroyRefused(
-                f"{self.address} was handed over to its user: only a proof ends it.", safe="It was left as it is.",
-                remedy="Hibernate it.",
-            )  # fmt: skip
+        self._refuse_kept(proof, found)
         if found.deletion_protection:
             raise DestroyRefused(
                 f"{self.address} is protected against deletion.", safe="It was left as it is.",
                 remedy="Take the protection off in Google's console, then destroy it again.",
             )  # fmt: skip
+        before = Papers(rental, "made") if papers.state == "leaving" else papers
         papers = Papers(rental, "leaving", proof.snapshot, _left_behind(found))
         self._drawer.write(papers)
-        self._client.delete(self.place, found.id)
+        try:
+            self._client.delete(self.place, found.id, lambda found: self._refuse_kept(proof, found))
+        except DestroyRefused:
+            self._drawer.write(before)
+            raise
         return self._destroyed(papers)
+
+    def _refuse_kept(self, proof: Proof, found: Any) -> None:
+        """A lease ends only what was never handed over. Its labels are read again before each request, since somebody may claim it from
+        another computer meanwhile."""
+        if isinstance(proof, Unused) and ((label := label_of(found.labels)) is None or label.until is None):
+            raise DestroyRefused(
+                f"{self.address} was handed over to its user: only a proof ends it.", safe="It was left as it is.",
+                remedy="Hibernate it.",
+            )  # fmt: skip
 
     def remember(self, rental: str) -> None:
         """Note that it was made, so that it is known if Google has it no more."""
@@ -153,10 +176,11 @@ class GceMachine:
         rental = rental_of(found.id)
         papers = self._drawer.read()
         known = papers.rental == rental and papers.state == "ready"
+        leaving = papers.rental == rental and papers.state == "leaving"
         told = status(self._client, self.place, found, self._accounts, ready=known)
-        if told.state == "running" and not known and not (papers.rental == rental and papers.state == "leaving"):
+        if told.state == "running" and not known and not leaving:
             self._drawer.write(Papers(rental, "ready"))
-        return told
+        return msgspec.structs.replace(told, ending=leaving)
 
     def _port(self) -> int:
         text = self._accounts.get("GCE_SSH_PORT") or "22"

@@ -108,14 +108,20 @@ class Client:
         """Make it, and wait until it is made. `request`: a UUID; asked again with the same one, Google makes no second."""
         self._change("make", place, "insert_unary", request, whole=True, instance_resource=resource)
 
-    def delete(self, place: Place, number: int) -> None:
-        """Delete the instance of this number, and wait until Google has it no more. One of the same name and another number is left."""
-        found = self.get(place)
-        if found is None or found.id != number:
-            return
+    def delete(self, place: Place, number: int, check: Callable[[Any], None] | None = None) -> None:
+        """Delete the instance of this number, and wait until Google has it no more. One of the same name and another number is left.
+        `check` looks at it before each request; what it raises keeps that request from being sent."""
+
+        def first() -> None:
+            found = self.get(place)
+            if found is None or found.id != number:
+                raise GceNotThere(f"{place.address} is not there.")
+            if check is not None:
+                check(found)
+
         with suppress(GceNotThere):
-            self._change("delete", place, "delete_unary")
-        left: Any = found
+            self._change("delete", place, "delete_unary", first=first)
+        left: Any = None
         for wait in (*pauses(_GONE), 0.0):
             left = self.get(place)
             if left is None or left.id != number:
@@ -156,11 +162,21 @@ class Client:
     def _of(self, place: Place) -> dict[str, Any]:
         return {"project": place.project, "zone": place.zone, "instance": place.name}
 
-    def _change(self, doing: str, place: Place, method: str, request: str = "", whole: bool = False, **fields: Any) -> None:
-        """Send it, again if there is no answer: its number makes it one request. Then wait for the operation."""
+    def _change(
+        self,
+        doing: str,
+        place: Place,
+        method: str,
+        request: str = "",
+        whole: bool = False,
+        first: Callable[[], None] = lambda: None,
+        **fields: Any,
+    ) -> None:
+        """Send it, again if there is no answer: its number makes it one request. Then wait for the operation. `first` is called before
+        each time it is sent."""
         where = {"project": place.project, "zone": place.zone} if whole else self._of(place)
         sent = where | fields | {"request_id": request or str(uuid.uuid4())}
-        operation = self._try(doing, place.address, lambda: getattr(self._instances, method)(request=sent, **_OPTIONS))
+        operation = self._try(doing, place.address, lambda: getattr(self._instances, method)(request=sent, **_OPTIONS), first)
         self._finish(doing, place, operation)
 
     def _finish(self, doing: str, place: Place, operation: Any) -> None:
@@ -181,13 +197,15 @@ class Client:
         if operation.http_error_status_code:
             raise failed(doing, place.address, f"status {operation.http_error_status_code}", "")
 
-    def _try(self, doing: str, what: str, call: Callable[[], Any]) -> Any:
+    def _try(self, doing: str, what: str, call: Callable[[], Any], first: Callable[[], None] = lambda: None) -> Any:
         for turn in range(TRIES - 1):
+            first()
             try:
                 with asking(doing, what):
                     return call()
             except GceUnavailable:
                 self._pause(2.0**turn)
+        first()
         with asking(doing, what):
             return call()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from torpor.errors import MachineError, UsageError
+from torpor.errors import MachineError, TorporError, UsageError
 from torpor.machines import gce_offers
 from torpor.machines.base import Ambiguous, Ground, HostIdentity, Machine, OfferGone, Rented
 from torpor.machines.gce import TRAITS, GceMachine
@@ -15,7 +15,7 @@ from torpor.machines.gce_client import Client
 from torpor.machines.gce_errors import GceChanged, GceTaken, GceUnavailable
 from torpor.machines.gce_place import Place, parse, rental_of
 from torpor.machines.gce_request import KEPT, LEASE, SCRIPT, UNTIL, disk_gb, kind_of, label_of, labels, request_id, resource
-from torpor.machines.gce_status import metadata, status
+from torpor.machines.gce_status import STATES, forget_script, metadata, status
 from torpor.machines.lease import Lease
 from torpor.plan.offers import Offer, Wish
 
@@ -57,13 +57,17 @@ class GceProvider:
         except MachineError:
             self._leave_nothing(place, lease)
             raise
-        found = self._client.get(place)
+        try:
+            found = self._client.get(place)
+        except TorporError as error:
+            return self._settle(place, lease, error)
         if found is None:
             raise OfferGone(f"Google made {place.address}, and has it no more.", safe="Nothing is left that costs.", remedy="Take another.")
-        return self._machine(place, found)
+        return self._machine(place, found, lease)
 
     def hand_over(self, address: str, lease: Lease) -> None:
-        """Relabel it as kept, and take the host's private key out of its metadata. Raises `MachineError` if it has another lease."""
+        """Relabel it as kept, and take the host's private key out of its metadata, if its start-up script has installed it: one that boots
+        yet could never be reached without. See `GceMachine.access`. Raises `MachineError` if it has another lease."""
         place = parse(address.removeprefix("gce:"))
         for _ in range(_TURNS):
             with suppress(GceChanged):
@@ -73,9 +77,8 @@ class GceProvider:
                     raise MachineError(f"{address} has not the lease {lease.id}.", safe="It was left as it is.", remedy="Run torpor sweep.")
                 if found.labels.get(UNTIL) != KEPT:
                     self._client.set_labels(place, found, dict(found.labels) | labels(lease, kept=True))
-                items = metadata(found)
-                if items.pop(SCRIPT, None) is not None:
-                    self._client.set_metadata(place, found, items)
+                if SCRIPT in metadata(found) and STATES.get(found.status) != "starting" and self._client.attribute(place) != "":
+                    forget_script(self._client, place, found)
                 return
         raise GceChanged(f"{address} is being relabelled by somebody else.", safe="It was left as it is.", remedy="Try again.")
 
@@ -95,15 +98,14 @@ class GceProvider:
             raise MachineError(f"{place.address} is not there.", safe="Nothing was changed.", remedy="See what torpor sweep finds.")
         return found
 
-    def _settle(self, place: Place, lease: Lease, error: MachineError) -> Machine:
+    def _settle(self, place: Place, lease: Lease, error: TorporError) -> Machine:
         """After no answer, or one that the name is taken: if the machine with this lease is there, it is the one."""
         try:
             found = self._client.get(place)
-        except MachineError:
-            found = None
-            error = GceUnavailable("Google Compute Engine does not answer.")
+        except TorporError as silent:
+            found, error = None, silent
         if found is not None and found.labels.get(LEASE) == lease.id:
-            return self._machine(place, found)
+            return self._machine(place, found, lease)
         if isinstance(error, GceTaken):
             raise error
         raise Ambiguous(
@@ -112,18 +114,22 @@ class GceProvider:
         ) from None  # fmt: skip
 
     def _leave_nothing(self, place: Place, lease: Lease) -> None:
-        """After Google said that it failed: what it left all the same is deleted."""
+        """After Google said that it failed, or it can't be written down here: what is there all the same is deleted."""
         try:
             found = self._client.get(place)
             if found is not None and found.labels.get(LEASE) == lease.id:
                 self._client.delete(place, found.id)
-        except MachineError as error:
+        except TorporError as error:
             raise Ambiguous(
-                f"{place.address} was not made, and may have been left in part: {error.what}",
+                f"{place.address} is of no use, and may have been left, or a part of it: {error.what}",
                 safe="If it was, it has a lease, and torpor sweep ends it.", remedy="Run torpor sweep.",
             ) from None  # fmt: skip
 
-    def _machine(self, place: Place, found: Any) -> GceMachine:
+    def _machine(self, place: Place, found: Any, lease: Lease) -> GceMachine:
         machine = GceMachine(place.address.removeprefix("gce:"), self._ground, self._pause)
-        machine.remember(rental_of(found.id))
+        try:
+            machine.remember(rental_of(found.id))
+        except BaseException:
+            self._leave_nothing(place, lease)
+            raise
         return machine

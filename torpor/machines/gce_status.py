@@ -79,6 +79,11 @@ def metadata(instance: Any) -> dict[str, str]:
     return {item.key: item.value for item in instance.metadata.items}
 
 
+def forget_script(client: Client, place: Place, instance: Any) -> None:
+    """Take the start-up script, with the host's private key, out of its metadata. Raises `GceChanged`."""
+    client.set_metadata(place, instance, {key: value for key, value in metadata(instance).items() if key != SCRIPT})
+
+
 def address(instance: Any) -> str:
     """The first external IPv4 address, else the first internal one; empty if it has none yet."""
     inner = ""

@@ -16,7 +16,8 @@ _LABEL = re.compile(r"torpor-([0-9a-f]{12})-(kept|[0-9]{1,11})\Z")
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """`until`: seconds since 1970 by which the machine is handed over or destroyed. `spend`: dollars it may cost until then, 0 no cap."""
+    """`until`: seconds since 1970 by which the machine is handed over or destroyed. `spend`: dollars it may cost
+    until then, 0 no cap: `until` is no later than they last."""
 
     id: str
     until: int

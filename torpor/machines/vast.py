@@ -14,7 +14,7 @@ from torpor.machines import lease as leases
 from torpor.machines.base import Access, Ground, Proof, Status, Traits, Unused
 from torpor.machines.vast_client import Client, Pause
 from torpor.machines.vast_end import end
-from torpor.machines.vast_errors import NeverBoots
+from torpor.machines.vast_errors import NeverBoots, VastGone
 from torpor.machines.vast_papers import Drawer, Papers
 from torpor.machines.vast_state import Seen, addresses, judge, not_running, rental, text
 from torpor.ssh import link
@@ -69,7 +69,8 @@ class VastMachine:
         if found is None:
             return self._absent(papers)
         detail = f"told to end, and still there: {seen.detail}" if papers.ending else seen.detail
-        return Status(self.address, seen.state, self.rental, detail, seen.price, str(leases.parse(text(found, "label")) or ""))
+        label = str(leases.parse(text(found, "label")) or "")
+        return Status(self.address, seen.state, self.rental, detail, seen.price, label, ending=bool(papers.ending))
 
     def _look(self) -> tuple[dict[str, Any] | None, Papers, Seen]:
         """What the service has, what is known here, and what that makes of it. One that runs has taken our host key, too."""
@@ -160,7 +161,8 @@ class VastMachine:
         return Access([os.fsencode(self.workspace)], f".torpor/hosts/{self.rental}".encode(), ssh=target)
 
     def destroy(self, proof: Proof) -> Status:
-        """Destroy it and look until it is gone. An answer of success is not believed: the service has been seen to go on billing."""
+        """Destroy it and look until it is gone. An answer of success is not believed: the service has been seen to go on billing. Nor is
+        one that it is not there: it is destroyed all the same, and looked for in the list."""
         papers = self._drawer.read()
         found = self._client.show(self.id)
         if found is None and papers.destroyed and papers.destroyed == proof.rental:
@@ -173,20 +175,37 @@ class VastMachine:
                 remedy="Set VAST_API_KEY to a key of that account and run the command again.",
             )
         if found is not None:
-            self._refuse_kept(proof, text(found, "label"))
-            self._drawer.note(ending=self.rental, snapshot=proof.snapshot)
-            end(self._client, self.id, self.address, self._clock, self._pause)
+            self._refuse_kept(proof, found)
+        self._end(proof)
         return self._absent(
             self._drawer.note(destroyed=self.rental, ending=self.rental, snapshot=proof.snapshot, ended=self._clock.now())
         )  # fmt: skip
 
-    def _refuse_kept(self, proof: Proof, label: str) -> None:
+    def _end(self, proof: Proof) -> None:
+        """It is written down first, so that nobody here takes the machine over meanwhile. By a lease, its label is read again before each
+        request: these wait for their turn and are repeated, and in that time somebody may claim it from another computer."""
+
+        def still_unused() -> None:
+            found = self._client.show(self.id) or next((row for row in self._client.instances() if text(row, "id") == self.id), None)
+            if found is None:  # no label says that it may go, and none has to
+                raise VastGone(f"{self.address} is not there.")
+            self._refuse_kept(proof, found)
+
+        self._drawer.note(ending=self.rental, snapshot=proof.snapshot)
+        try:
+            end(self._client, self.id, self.address, self._clock, self._pause, still_unused if isinstance(proof, Unused) else None)
+        except DestroyRefused:
+            self._drawer.note(ending="", snapshot="")
+            raise
+
+    def _refuse_kept(self, proof: Proof, found: dict[str, Any]) -> None:
         """A lease ends only what was never handed over, by the service's own word."""
         if isinstance(proof, Unused):
-            found = leases.parse(label)
-            if found is None or found.until is None:
+            said = text(found, "label")
+            label = leases.parse(said)
+            if label is None or label.until is None:
                 raise DestroyRefused(
-                    f"{self.address} is not under a lease: its label is {label!r}.",
+                    f"{self.address} is not under a lease: its label is {said!r}.",
                     safe="The machine was left running.",
                     remedy="Hibernate it: a receipt proves that it may go.",
                 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torpor import __version__
 from torpor.access import Access
-from torpor.clock import SYSTEM, Clock
+from torpor.clock import SYSTEM, Clock, SystemClock
 from torpor.errors import MissingDependency, UsageError
 from torpor.machines.vast_errors import VastBusy, VastDenied, VastGone, VastQuota, VastRefused, VastSilent
 from torpor.settings import Secret
@@ -43,7 +43,10 @@ Json = dict[str, Any]
 
 
 class Turns:
-    """When each kind of call may be made next. Shared by all clients of one account in this process, since the limit is the account's."""
+    """When each kind of call may be made next. Shared by all clients of one account in this process, since the limit is the account's.
+
+    The line may be minutes long: of many who want to create at once, each takes its place at once, and waits for it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,13 +56,12 @@ class Turns:
         """Seconds to wait; the turn is taken with that."""
         every = LIMITS.get(kind, _OTHER) * factor
         with self._lock:
-            last = self._last.get(kind, now - every)
-            at = now if last > now + 60 else max(now, last + every)  # a clock that went back holds nobody up
+            at = max(now, self._last.get(kind, now - every) + every)
             self._last[kind] = at
         return at - now
 
 
-_turns: dict[tuple[str, str], Turns] = {}
+_turns: dict[tuple[str, str, Callable[[], float]], Turns] = {}  # by address, account, and the clock that their times are of
 
 
 class Client:
@@ -71,9 +73,10 @@ class Client:
         self._key = Secret(accounts.get("VAST_API_KEY").strip())
         self.url = accounts.get("VAST_URL").strip().rstrip("/") or URL
         self._pace = _factor(accounts.get("VAST_PACE"))
-        self._clock = clock
         self._pause = pause
-        self._turns = _turns.setdefault((self.url, self.account), Turns())
+        # Of the computer's clocks the one that nobody sets: if it went back, everybody would wait.
+        self._ticks: Callable[[], float] = time.monotonic if isinstance(clock, SystemClock) else clock.now
+        self._turns = _turns.setdefault((self.url, self.account, self._ticks), Turns())
         self._http: httpx.Client | None = None
         self._lock = threading.Lock()
 
@@ -138,9 +141,10 @@ class Client:
         """Dollars an hour without the disk."""
         self._call("change", "PUT", f"/api/v0/instances/bid_price/{instance}/", {"client_id": "me", "price": price})
 
-    def destroy(self, instance: str) -> None:
-        """Raises `VastGone` if there is none."""
-        self._call("destroy", "DELETE", f"/api/v0/instances/{instance}/", {})
+    def destroy(self, instance: str, first: Callable[[], None] | None = None) -> None:
+        """Raises `VastGone` if there is none. `first` is called before each request, when it has its turn; what it raises keeps that
+        request from being sent."""
+        self._call("destroy", "DELETE", f"/api/v0/instances/{instance}/", {}, first=first)
 
     def _change(self, instance: str, what: Json) -> None:
         self._call("change", "PUT", f"/api/v0/instances/{instance}/", what)
@@ -201,15 +205,27 @@ class Client:
     # the wire
 
     def _call(
-        self, kind: str, method: str, path: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, again: bool = True
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        again: bool = True,
+        first: Callable[[], None] | None = None,
     ) -> Json:
         self.require_key()
-        until = self._clock.now() + PATIENCE
+        until: float | None = None
         left = TRIES if again else 1
         while True:
-            wait = self._turns.take(kind, self._clock.now(), self._pace)
+            wait = self._turns.take(kind, self._ticks(), self._pace)
             if wait > 0:
                 self._pause(wait)
+            if until is None:  # how long the line was is not the service's doing
+                until = self._ticks() + PATIENCE
+            if first is not None:
+                first()
             left -= 1
             try:
                 answer = self._send(method, path, body, query)
@@ -283,7 +299,7 @@ class Client:
         return max(least, float(retry) if retry.isdigit() else 0.0)
 
     def _wait_for(self, seconds: float, until: float) -> None:
-        if self._clock.now() + seconds > until:
+        if self._ticks() + seconds > until:
             raise VastBusy(
                 f"vast.ai has had too many requests of this account for {PATIENCE:.0f} s.",
                 safe="Nothing was done.",

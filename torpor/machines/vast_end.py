@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torpor.clock import Clock
 from torpor.errors import MachineError
 from torpor.machines.vast_client import Client, Pause
@@ -12,13 +14,14 @@ _LOOKS = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each look for it; aft
 _CONSOLE = "https://cloud.vast.ai/instances/"
 
 
-def end(client: Client, instance: str, name: str, clock: Clock, pause: Pause) -> None:
-    """Destroy it, until neither asking for it nor the list shows it. Raises `MachineError` if it lives on, or nobody knows."""
+def end(client: Client, instance: str, name: str, clock: Clock, pause: Pause, first: Callable[[], None] | None = None) -> None:
+    """Destroy it, until neither asking for it nor the list shows it. Raises `MachineError` if it lives on, or nobody knows; and what
+    `first` raises, which is called before each request to destroy it."""
     until = clock.now() + ENDING
     trouble: MachineError | None = None
     while True:
         try:
-            client.destroy(instance)
+            client.destroy(instance, first)
             trouble = None
         except VastGone:
             trouble = None

@@ -165,7 +165,7 @@ class VastProvider:
             self._pause(seconds)
             try:
                 found = self._labelled(lease.label)
-            except VastSilent as error:
+            except MachineError as error:  # of whatever kind: none of them says that nothing was made
                 trouble = error
                 continue
             if found:

@@ -20,7 +20,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     `region`: a country (`US`), or `eu`, `na`, `asia`, …; empty: anywhere. `max_price`: dollars an hour, with the disk; 0 no limit.
     `disk`: bytes. `down`: bits a second that it must at least be able to download. `fetch`: bytes it will download before it is
-    ready, which cost money and time.
+    ready, which cost money and time. `spend`: dollars that it may cost until it is ready, that download included; 0 no limit.
     """
 
     gpu: str = ""
@@ -32,6 +32,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     down: float = 0.0
     reliability: float = 0.95
     fetch: int = 0
+    spend: float = 0.0
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +89,13 @@ def cost(wish: Wish, offer: Offer) -> float:
     return offer.price * (DAY + seconds(wish, offer) / 3600) + wish.fetch * offer.down_cost
 
 
+def lasts(wish: Wish, offer: Offer) -> float:
+    """Seconds for which what may be spent pays for the offer's machine, beside the download; infinite without a limit."""
+    if not wish.spend:
+        return math.inf
+    return max(0.0, wish.spend - wish.fetch * offer.down_cost) / offer.price * 3600
+
+
 def rank(wish: Wish, offers: Iterable[Offer]) -> Ranking:
     """Judge every offer: those that fit by their `cost`, then by reliability and time to fetch; of the others why not.
 
@@ -125,6 +133,8 @@ def _why_not(wish: Wish, offer: Offer, near: frozenset[str]) -> str:
         return "its price is not told"
     if wish.max_price and offer.price > wish.max_price:
         return f"it costs ${offer.price:.3f} an hour, more than ${wish.max_price:.3f}"
+    if lasts(wish, offer) < 1:  # leases are counted in whole seconds
+        return f"the download alone costs ${wish.fetch * offer.down_cost:.3f}, and ${wish.spend:.3f} may be spent"
     if offer.disk < wish.disk:
         return f"it has {offer.disk / GB:.0f} GB of disk, {wish.disk / GB:.0f} GB are needed"
     if wish.down and offer.down < wish.down:
