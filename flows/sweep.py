@@ -13,6 +13,7 @@ from torpor.clock import SYSTEM
 from torpor.control import leases
 from torpor.control.leases import Found
 from torpor.errors import MachineError
+from torpor.machines.table import providers
 from torpor.settings import load
 
 
@@ -40,4 +41,7 @@ async def sweep(provider: Literal["", "vast", "gce"] = "", dry_run: bool = False
 
 
 def _sweep(provider: str, dry_run: bool) -> list[Found]:
-    return list(leases.sweep(load(), SYSTEM, dry_run=dry_run, kinds=(provider,) if provider else ()))
+    settings = load()
+    found = list(leases.sweep(settings, SYSTEM, dry_run=dry_run, kinds=(provider,) if provider else ()))
+    leases.check_asked(settings, found, [provider] if provider else providers())
+    return found

@@ -95,7 +95,9 @@ _MARKDOWN = str.maketrans(dict.fromkeys("[]<>!`*_|#\\", ""))
 
 def _described(body: A) -> A:
     text = body.description
-    return body if text is None else msgspec.structs.replace(body, description=text.translate(_MARKDOWN).replace("://", ": ").replace("www.", "www "))
+    if text is None:
+        return body
+    return msgspec.structs.replace(body, description=text.translate(_MARKDOWN).replace("://", ": ").replace("www.", "www "))
 
 
 def _update(_: Scope, path: str, body: bytes) -> Forward:

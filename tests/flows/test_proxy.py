@@ -187,7 +187,11 @@ def test_what_is_needed_passes_and_no_more_of_it(way: Way, other: Way) -> None:
     assert seen.state.data is None
     assert (seen.name == "mine", "x" in seen.tags, "evil" in seen.labels) == (False, False, False)
     made = json.loads(found["requests"][13][1])["id"]
-    assert way.tries(("PATCH", f"/artifacts/{made}", {"data": 50.0, "description": "half"}))["requests"][0][0] == 204
+    described = {"data": 50.0, "description": "half ![x](http://evil.example/p.png) <b>"}
+    assert way.tries(("PATCH", f"/artifacts/{made}", described))["requests"][0][0] == 204
+    with get_client(sync_client=True) as client:
+        (shown,) = [one for one in client.read_artifacts() if str(one.id) == made]
+    assert shown.description == "half x(http: evil.example/p.png) b"  # Prefect shows it as Markdown
     assert other.tries(("PATCH", f"/artifacts/{made}", {"data": 99.0}))["requests"][0][0] == 403
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torpor.cli.parameters import choice, flag
-from torpor.errors import UsageError
 
 if TYPE_CHECKING:
     from torpor.cli.session import Session
@@ -26,20 +25,15 @@ def run(session: Session, dry_run: bool, provider: str | None) -> int:
 
     from torpor.clock import SYSTEM
     from torpor.control import leases
-    from torpor.machines.table import has_account, providers
+    from torpor.machines.table import providers
 
     kinds = [provider] if provider else providers()
-    asked = [kind for kind in kinds if has_account(kind, session.settings.access)]
     found = []
     for one in leases.sweep(session.settings, SYSTEM, dry_run=dry_run, kinds=(provider,) if provider else ()):
         found.append(one)
         cost = f", ${one.price:.3f}/h" if one.price else ""
         session.say(f"{one.address} {one.done}: {one.why}{cost}")
-    if not found and not asked:
-        raise UsageError(
-            f"Nobody was asked: there is no account of {' or '.join(kinds)} here.", safe="Nothing was ended.",
-            remedy="Set VAST_API_KEY, or GCE_PROJECT and Google's credentials (docs/machines.md).",
-        )  # fmt: skip
+    asked = leases.check_asked(session.settings, found, kinds)
     if not found:
         session.say(f"Nothing was left at {' and '.join(asked)}.")
     failed = sum(one.done == "failed" for one in found)

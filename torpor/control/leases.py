@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ import msgspec
 from torpor.clock import Clock, rfc3339
 from torpor.control import places
 from torpor.control.home import Home
-from torpor.errors import DestroyRefused, MachineError, TorporError
+from torpor.errors import DestroyRefused, MachineError, TorporError, UsageError
 from torpor.machines import lease as leases
 from torpor.machines.base import Machine, Provider, Rented, Status, Unused
 from torpor.machines.lease import Lease
@@ -238,10 +238,22 @@ def sweep(settings: Settings, clock: Clock, *, dry_run: bool = False, kinds: Ite
         for one in rented:
             seen.add(one.label.id)
             yield _judge(settings, book, clock, one, dry_run=dry_run)
-        yield from _unseen(book, clock, kind, provider.account, seen)
+        yield from _unseen(book, clock, kind, provider.account, seen, dry_run=dry_run)
 
 
-def _unseen(book: Book, clock: Clock, kind: str, account: str, seen: set[str]) -> Iterator[Found]:
+def check_asked(settings: Settings, found: Sequence[Found], kinds: Sequence[str]) -> list[str]:
+    """The kinds that a sweep asked. Raises `UsageError` if that is none: to have found nothing says nothing then."""
+    asked = [kind for kind in kinds if has_account(kind, settings.access)]
+    if not found and not asked:
+        raise UsageError(
+            f"Nobody was asked: there is no account of {' or '.join(kinds)} here.",
+            safe="Nothing was ended.",
+            remedy="Set VAST_API_KEY, or GCE_PROJECT and Google's credentials (docs/machines.md).",
+        )
+    return asked
+
+
+def _unseen(book: Book, clock: Clock, kind: str, account: str, seen: set[str], *, dry_run: bool) -> Iterator[Found]:
     """Records without a machine. That another account has none says nothing."""
     for record in book.all():
         if record.kind != kind or record.phase not in ("intended", "made") or record.id in seen:
@@ -249,7 +261,8 @@ def _unseen(book: Book, clock: Clock, kind: str, account: str, seen: set[str]) -
         if owner_lives(record) and clock.now() <= record.until + GRACE:
             continue
         if record.account in ("", account):
-            book.ended(record.lease, "no machine has its label")
+            if not dry_run:
+                book.ended(record.lease, "no machine has its label")
             continue
         why = "It was rented with another account, and may go on costing there. Run sweep with that one."
         yield Found(record.address or kind, record.lease.label, "failed", why, record.price or None)
