@@ -21,6 +21,7 @@ RESULT = {
     "machine": "local:box", "snapshot": "20260101T000000000-01234567", "destroyed": True, "files": 3, "raw_bytes": 5000,
     "stored_bytes": 2000, "new_bytes": 2000, "seconds": 1.5, "depth": "full", "receipt": "receipts/x.json", "notes": ["a note"],
     "fetched_bytes": 2000, "usable_seconds": 0.5, "provision_seconds": 0.1, "stages": {}, "price": None, "tried": [],
+    "problems": {},
 }  # fmt: skip
 
 
@@ -100,6 +101,36 @@ threading.Event().wait(60)
     process.send_signal(signum)
     done = finish(process)
     assert (done.code, done.json["what"], done.json["safe"]) == (130, "The flow was stopped.", "The machine still runs.")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_takes_no_result_back(cli: Cli, flows: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    """While the flow's process winds up: what it did is done, and must be known."""
+    flows.write_text(
+        HEAD
+        + f"""
+say(result={RESULT!r})
+open({str(tmp_path / "done")!r}, "w").close()
+for number in range(500):
+    threading.Event().wait(0.02)
+    if os.path.exists({str(tmp_path / "go")!r}):
+        break
+"""
+    )
+    process = cli.start("hibernate", "local:box", "--json")
+    until((tmp_path / "done").exists, "the result")
+    process.send_signal(signum)
+    (tmp_path / "go").touch()
+    done = finish(process)
+    assert (done.code, done.json["snapshot"]) == (0, RESULT["snapshot"])
+
+
+@pytest.mark.parametrize(("destroyed", "code"), [(False, 3), (True, 0)])
+def test_files_that_could_not_be_saved(cli: Cli, flows: Path, destroyed: bool, code: int) -> None:
+    """Of a machine that is gone they were accepted."""
+    result = RESULT | {"destroyed": destroyed, "problems": {"torn": 2, "special": 1}}
+    flows.write_text(f"{HEAD}\nsay(result={result!r})\n")
+    assert cli.run("hibernate", "local:box", *([] if destroyed else ["--keep"])).code == code
 
 
 def test_a_second_interrupt_ends_the_flow_too(cli: Cli, flows: Path, tmp_path: Path) -> None:

@@ -49,16 +49,15 @@ def lab(s3: S3Emulator, tmp_path: Path) -> Bucket:
     return Bucket(tmp_path / "lab", store=open_store(f"s3://{s3.bucket}?endpoint={s3.url}&provider=aws", keys), host=Subprocess())
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """1 GiB, most of it nothing that shrinks."""
-    for number in range(58):
-        write(tmp_path / "source" / f"shard-{number}", noise(16 * MIB, number))
+def made(root: Path, shards: int) -> Path:
+    """A workspace, most of it nothing that shrinks; with 58 shards of 16 MiB it is 1 GiB."""
+    for number in range(shards):
+        write(root / f"shard-{number}", noise(16 * MIB, number))
     for number in range(4):
-        write(tmp_path / "source" / f"weights-{number}", weights("bf16", 24 * MIB, number))
+        write(root / f"weights-{number}", weights("bf16", 24 * MIB, number))
     for number in range(300):
-        write(tmp_path / "source" / f"code/{number}.py", f"print({number})\n" * 50)
-    return tmp_path / "source"
+        write(root / f"code/{number}.py", f"print({number})\n" * 50)
+    return root
 
 
 def calm(seen: Seen) -> None:
@@ -85,8 +84,9 @@ def sent(s3: S3Emulator) -> int:
     return len([seen for seen in s3.requests if seen.status != 599])
 
 
-def test_one_request_in_twenty_fails(lab: Bucket, s3: S3Emulator, source: Path, tmp_path: Path) -> None:
+def test_one_request_in_twenty_fails(lab: Bucket, s3: S3Emulator, tmp_path: Path) -> None:
     """What it needs: as many requests as there would be if each was answered the first time."""
+    source = made(tmp_path / "source", 58)
     before, s3.faults = sent(s3), now_and_then(0.05, 7)
     taken = lab.take(source)
     result = lab.restore(tmp_path / "stormy")
@@ -94,8 +94,8 @@ def test_one_request_in_twenty_fails(lab: Bucket, s3: S3Emulator, source: Path, 
     same(source, tmp_path / "stormy")
     failed = taken.result.traffic.retries + result.traffic.retries
     assert failed > 3
-    made = sent(s3) - before
-    assert made <= 1.3 * (made - failed)
+    requests = sent(s3) - before
+    assert requests <= 1.3 * (requests - failed)
     assert taken.result.traffic.sent <= 1.1 * taken.result.stored_bytes
     assert result.traffic.received <= 1.1 * taken.result.stored_bytes
     assert lab.verify().damage == {}
@@ -113,7 +113,8 @@ def after(count: int, fault: Fault, s3: S3Emulator) -> Callable[[Seen], Fault | 
     return choose
 
 
-def test_a_store_that_is_gone_ends_the_job_and_it_goes_on_later(lab: Bucket, s3: S3Emulator, source: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_gone_ends_the_job_and_it_goes_on_later(lab: Bucket, s3: S3Emulator, tmp_path: Path) -> None:
+    source = made(tmp_path / "source", 24)
     s3.faults = after(10, GONE, s3)
     began = time.monotonic()
     with pytest.raises(StorageUnavailable) as caught:

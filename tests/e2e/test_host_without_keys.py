@@ -67,7 +67,7 @@ class Look:
         spans = re.findall(
             r"^([0-9a-f]+)-([0-9a-f]+) rw.*\n(?:[^-\n]*\n)*?Rss: +([1-9][0-9]*) kB", (place / "smaps").read_text(), re.MULTILINE
         )
-        with open(place / "mem", "rb", buffering=0) as memory:
+        with suppress(ProcessLookupError), open(place / "mem", "rb", buffering=0) as memory:  # it ends after what it said
             for span in spans:
                 start, end = int(span[0], 16), int(span[1], 16)
                 while start < end:

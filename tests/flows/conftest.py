@@ -51,6 +51,8 @@ def api(server_home: Path, template: Path) -> Iterator[str]:
     """A real server. No heartbeats: flows that are not async would wait a second for their last."""
     with server.running(server_home) as url, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         prefect_server.keep(server_home / "prefect", template)
+        gc.collect()
+        gc.freeze()  # Prefect's modules, too
         yield url
 
 

@@ -88,7 +88,6 @@ def test_it_brings_a_server_of_its_own(field: Field, original: Path, template: P
     [
         ("hibernate", b"no json", 2, "UsageError"),
         ("hibernate", [1], 2, "UsageError"),
-        ("hibernate", {"machine": "local:x", "speed": 11}, 2, "UsageError"),
         ("hibernate", {"machine": "local:x", "verify": "never"}, 2, "UsageError"),
         ("hibernate", {"machine": "local:nowhere"}, 19, "MachineError"),
         ("wake", {}, 10, "NotFound"),
@@ -102,12 +101,12 @@ def test_failures_have_their_exit_codes(field: Field, flow: str, parameters: obj
     assert failure["what"]
 
 
-@pytest.mark.parametrize(("signum", "stage"), [(signal.SIGTERM, "upload"), (signal.SIGINT, "verify")])
+@pytest.mark.parametrize(("signum", "stage", "size", "rate"), [(signal.SIGTERM, "upload", 16, 12), (signal.SIGINT, "verify", 96, 0)])
 @pytest.mark.usefixtures("api")
-def test_a_signal_stops_it_and_it_goes_on(field: Field, tmp_path: Path, signum: signal.Signals, stage: str) -> None:
-    original = fill(tmp_path / "large", 96 * MIB)
+def test_a_signal_stops_it_and_it_goes_on(field: Field, tmp_path: Path, signum: signal.Signals, stage: str, size: int, rate: int) -> None:
+    original = fill(tmp_path / "large", size * MIB)
     machine = field.machine("stopped", original)
-    run = Launched(field, "hibernate", {"machine": "local:stopped"})
+    run = Launched(field, "hibernate", {"machine": "local:stopped", "rate": rate * MIB})
     run.read(until=stage)
     run.process.send_signal(signum)
     failure = run.read()["failure"]

@@ -247,8 +247,8 @@ def test_a_prune_held_up_anywhere(old: World, grace: float, removed: str, dead: 
 def test_both_held_up_anywhere(old: World, wait: float) -> None:
     """A snapshot stands before one operation, its claim runs out, a prune stands before one of its own; the one ends, then the other."""
     seen = set()
-    for steps in range(0, 40, 2):
-        for later in range(0, 40, 2):
+    for steps in range(0, 40, 3):
+        for later in range(0, 40, 3):
             with world(old) as there:
                 first = there.ids()[0]
                 child = there.start_take(1)

@@ -174,6 +174,6 @@ class GrantSuite(StoreCase):
                 return out == bytes([number]) * 500
 
             with ThreadPoolExecutor(THREADS) as pool:
-                assert all(pool.map(read, range(3000)))
+                assert all(pool.map(read, range(1000)))
             transfer.close()
             assert transfer.get(names[7], 0, 1) == b"\7"
