@@ -117,14 +117,16 @@ class Slot:
             self._path.unlink(missing_ok=True)
         self._ongoing = None
 
-    def failed(self) -> None:
-        """The same, where another error is on its way: the next run ends what could not be ended."""
+    def failed(self) -> bool:
+        """The same, where another error is on its way: whether the job is gone. Else the next run follows it, or ends it."""
         try:
             self.clear()
         except Interrupted:
             raise
         except TorporError:
             self._ongoing = None
+            return False
+        return True
 
     def _now(self) -> float:
         return self._repository.clock.now()

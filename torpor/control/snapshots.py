@@ -219,8 +219,8 @@ def _left_if_it_fails(repository: Repository, snapshot: str, slot: Slot) -> Iter
             _leave(repository, snapshot)
         raise (wrapped.__cause__ or wrapped) from None
     except BaseException:
-        slot.failed()
-        _leave(repository, snapshot)
+        if slot.failed():
+            _leave(repository, snapshot)
         raise
 
 
