@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact, create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
 
 from tasks.words import amount, rate, size
 from torpor.format.manifest import Receipt
@@ -36,7 +38,7 @@ async def _shown(key: str) -> AsyncIterator[None]:
     """What is shown is not what was done: a server that takes no table fails no run."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - told; whatever Prefect's client raises
+    except (PrefectException, httpx.HTTPError, OSError) as error:
         logger.warning("The artifact %s was not kept: %s: %s", key, type(error).__name__, error)
 
 

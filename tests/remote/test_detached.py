@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -33,19 +32,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         write(root / f"data-{number}", noise(1_100_000, number))
     return root
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with Door(tmp_path / "store") as found:
-        yield found
-
-
-@pytest.fixture
-def lab(tmp_path: Path, door: Door) -> Lab:
-    made = Lab(tmp_path / "lab", store=door.store())
-    made.repository.store = door.store(few=2)
-    return made
 
 
 def folders(lab: Lab) -> list[JobFolder]:

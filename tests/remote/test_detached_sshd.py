@@ -36,12 +36,6 @@ def machine(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with Door(tmp_path / "store") as found:
-        yield found
-
-
-@pytest.fixture
 def lab(tmp_path: Path, door: Door, machine: Sshd) -> Iterator[Lab]:
     made = Lab(tmp_path / "lab", store=door.store())
     made.repository.store = door.store(few=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,19 +28,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(root / f"data-{number}", noise(1_100_000, number))
     write(root / "code/x.py", "pass\n" * 100)
     return root
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with Door(tmp_path / "store") as found:
-        yield found
-
-
-@pytest.fixture
-def lab(tmp_path: Path, door: Door) -> Lab:
-    made = Lab(tmp_path / "lab", store=door.store())
-    made.repository.store = door.store(few=2)  # so that the job asks again and again
-    return made
 
 
 SCRIPTS = {

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,12 +72,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
         lab.host = lasting(lab, "c")
         lab.take(root, machine="c")
     return Base(folder, root)
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with Door(tmp_path / "store") as found:
-        yield found
 
 
 def _lab(folder: Path, door: Door) -> Lab:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,19 +43,6 @@ class Net:
     def _look(self) -> None:
         if self.away is not None:
             raise self.away
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with Door(tmp_path / "store") as found:
-        yield found
-
-
-@pytest.fixture
-def lab(tmp_path: Path, door: Door) -> Lab:
-    made = Lab(tmp_path / "lab", store=door.store())
-    made.repository.store = door.store(few=2)
-    return made
 
 
 @pytest.fixture
