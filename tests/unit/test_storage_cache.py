@@ -194,6 +194,29 @@ def test_many_threads(folder: Path) -> None:
     assert sum(path.stat().st_size for path in _files(folder)) <= 40_000
 
 
+def test_what_others_are_writing_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five threads write 300 bytes at one moment, with room for three: nothing is there yet that could be removed for the others."""
+    cache = _open(folder, 1000)
+    write, decided = os.writev, threading.Event()
+
+    def late(fd: int, parts: list[memoryview]) -> int:
+        assert decided.wait(60)
+        return write(fd, parts)
+
+    monkeypatch.setattr(os, "writev", late)
+    threads = [threading.Thread(target=_keep, args=(cache, f"{number:064x}", 0, 268)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for _ in range(500):
+        if sum(thread.is_alive() for thread in threads) == 3:
+            break
+        threads[0].join(0.01)
+    decided.set()
+    for thread in threads:
+        thread.join()
+    assert [path.stat().st_size for path in _files(folder)] == [300] * 3
+
+
 _CHILD = """
 import sys
 from torpor.storage.cache import Cache

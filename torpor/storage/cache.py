@@ -174,7 +174,7 @@ class Cache:
     def _make_room(self, size: int) -> bool:
         """Whether `size` bytes may be added, after others were removed if need be."""
         with self._lock:
-            if size > self._limit:
+            if self._pending + size > self._limit:  # what is being written can't be removed to make room
                 return False
             if self._size is None:
                 os.makedirs(self._folder, mode=0o700, exist_ok=True)
