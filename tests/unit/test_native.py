@@ -21,6 +21,7 @@ from torpor.format.version import CODEC_PLANES
 from torpor.native import kernels
 from torpor.testing import nasty
 from torpor.testing.samples import noise
+from torpor.workspace.scan import Statuses, status_of
 
 
 def lib() -> object:
@@ -86,11 +87,8 @@ def read(path: Path, status: os.stat_result, size: int | None = None) -> bytes |
     assert found is not None
     length = status.st_size if size is None else size
     buffer = bytearray(length + 2)
-    columns = (
-        *(array("Q", [number]) for number in (length, (length + 511) // 512, status.st_ino)),
-        *(array("q", [number]) for number in (status.st_mtime_ns, status.st_ctime_ns)),
-    )
-    done, offsets, used = kernels.read_small(found, [os.fsencode(path)], columns, memoryview(buffer)[1:-1], 0)
+    seen = Statuses.of([status_of(status)._replace(st_size=length, st_blocks=(length + 511) // 512)]).data
+    done, offsets, used = kernels.read_small(found, os.fsencode(path) + b"\0", seen, memoryview(buffer)[1:-1], 0)
     assert (buffer[0], buffer[-1]) == (0, 0)
     assert (offsets[0], used) == (0, length if done[0] else 0)
     return bytes(buffer[1:-1]) if done[0] else None

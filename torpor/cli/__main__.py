@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from torpor.cli.main import main
+from torpor.cli.main import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

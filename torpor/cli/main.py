@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# Whoever holds something beyond this process: connections that close themselves at the end, Prefect's services.
+_HOLDERS = ("fabric", "prefect")
+
+
+def command() -> None:
+    """Be the process of a command: run it, and end with its exit code.
+
+    Python takes an interpreter down module by module, 30 ms of a command that is done. A process that holds nothing beyond itself
+    ends at once instead; what it wrote is flushed, and its threads were joined or may end anywhere.
+    """
+    code = main()
+    if not any(name in sys.modules for name in _HOLDERS):
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:  # closed before the start
+                    stream.flush()
+            except (OSError, ValueError):  # nobody reads; a result was flushed when it was told, and its failure met
+                continue
+        os._exit(code)
+    sys.exit(code)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from mmap import mmap
 from typing import Protocol
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from torpor.errors import Malformed
 from torpor.format.zstd import lib  # type: ignore[attr-defined]
 from torpor.native.coding import Contexts, Native
+from torpor.pages import pages
 
 Buffer = bytes | bytearray | memoryview
 
@@ -38,7 +40,7 @@ class Scratch:
     __slots__ = ("_buffers", "_compressors", "_contexts")
 
     def __init__(self) -> None:
-        self._buffers: dict[str, bytearray] = {}
+        self._buffers: dict[str, mmap] = {}
         self._compressors: dict[tuple[tuple[int, int], ...], lib.ZstdCompressor] = {}
         self._contexts: Contexts | None = None
 
@@ -47,7 +49,7 @@ class Scratch:
         held = self._buffers.get(name)
         if held is None or len(held) < size:
             # A fresh object, not a longer one: somebody may still look at the old.
-            held = self._buffers[name] = bytearray(size)
+            held = self._buffers[name] = pages(max(size, 1))
         return memoryview(held)[:size]
 
     def compressor(self, options: Mapping[int, int]) -> lib.ZstdCompressor:

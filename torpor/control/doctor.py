@@ -19,6 +19,7 @@ from torpor.control.repository import Repository
 from torpor.errors import NotFound, TorporError
 from torpor.storage.base import Store
 from torpor.storage.urls import file_path
+from torpor.workspace import system
 
 FREE_WARN = 1 << 30  # bytes
 FILES_WANTED = 4096
@@ -115,5 +116,5 @@ def check_system() -> Iterator[Check]:
             found.append(f"{library} {version(library)}")
         except PackageNotFoundError:
             continue  # a newer Python has it built in; what is missing otherwise, `codecs` tells
-    system = f"torpor {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
-    yield Check("versions", "ok", f"{system}; {', '.join(found)}", "" if sys.version_info >= (3, 10) else "Use Python 3.10 or newer.")
+    own = f"torpor {__version__}, Python {platform.python_version()}, {system.name()}"
+    yield Check("versions", "ok", f"{own}; {', '.join(found)}", "" if sys.version_info >= (3, 10) else "Use Python 3.10 or newer.")

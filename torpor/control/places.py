@@ -15,13 +15,13 @@ from torpor.control.repository import Repository
 from torpor.errors import UsageError
 from torpor.events import Listener, ignore
 from torpor.jobs import Scope
-from torpor.machines.base import Ground, Machine, Traits
 from torpor.machines.table import is_machine, open_machine
 from torpor.remote.host import Host, InProcess, Subprocess
 from torpor.settings import Settings
 
 if TYPE_CHECKING:
     from torpor.control.far import Far
+    from torpor.machines.base import Ground, Machine, Traits
     from torpor.ssh.base import Shell
 
 
@@ -76,6 +76,8 @@ class Place(msgspec.Struct, frozen=True):
 
 def ground(settings: Settings, clock: Clock = SYSTEM) -> Ground:
     """What machines stand on here."""
+    from torpor.machines.base import Ground
+
     return Ground(Home(settings.home).machines, settings.access, clock)
 
 

@@ -80,14 +80,12 @@ class EntryBlock:
         self.content.append(None)
         return len(self.names) - 1
 
-    def extend(self, parent: int, names: list[bytes], type: int, columns: tuple[Sequence[int], ...]) -> int:
-        """Append rows without content that share parent and type; the first one's number. `columns`: mode, uid, gid, mtime, size."""
+    def open(self, parent: int, names: list[bytes], type: int) -> int:
+        """Append rows that share parent and type; the first one's number. `mode`, `uid`, `gid`, `mtime` and `size` are still to be set."""
         first, count = len(self.names), len(names)
-        self.parent.extend([parent] * count)
+        self.parent.extend((parent,) * count)
         self.names += names
-        self.type.extend([type] * count)
-        for column, values in zip((self.mode, self.uid, self.gid, self.mtime, self.size), columns, strict=True):
-            column.extend(values)
+        self.type.extend((type,) * count)
         self.flags.frombytes(bytes(count))
         self.content += [None] * count
         return first

@@ -14,12 +14,11 @@ from torpor.hibernate.small import Files, Filled, Small, fill, store
 from torpor.hibernate.tools import Shared, Worker
 from torpor.plan.bundles import FILL, ends_after, is_heavy, klass_of
 from torpor.workspace.crew import Crew, Pool
-from torpor.workspace.scan import SIZE, look
+from torpor.workspace.scan import Statuses, look
 
 if TYPE_CHECKING:
     from torpor.hibernate.large import LargeFile
     from torpor.hibernate.window import Window
-    from torpor.workspace.scan import Status
 
 SLOW = 150e-6  # seconds a small file may take before the disk counts as slow …
 STAY_SLOW = 16  # … for so many bundles
@@ -56,35 +55,46 @@ class Bundler:
         self._bundles = {kind: _Bundle(shared, kind) for kind in (CLASS_CRITICAL, CLASS_BUNDLE)}
         self._folder, self._heavy = b"", False  # of the last file
 
-    def add(self, window: Window, row: int, folder: bytes, above: bytes, names: list[bytes], found: list[Status]) -> None:
+    def add(self, window: Window, row: int, folder: bytes, above: bytes, names: list[bytes], found: Statuses) -> None:
         """Files of one folder that stand in rows from `row` on, large ones too.
 
         `folder`: its path within the root, empty for the root. `above`: its whole path, with a slash at the end.
         """
         if folder != self._folder:
             self._folder, self._heavy = folder, any(map(is_heavy, folder.split(b"/")))
-        bundle = self._bundles[CLASS_BUNDLE]
-        sizes = [status[SIZE] for status in found]
+        sizes = found.column("st_size")
         total = sum(sizes)
-        if self._heavy and bundle.size + total < FILL and total < SMALL_FILE and len(bundle.files) + len(names) <= MOST:
-            bundle.files.extend(window, row, [above + name for name in names], found)  # all of them, and the bundle does not end there
+        bundle = self._bundles[CLASS_BUNDLE]
+        if self._heavy and bundle.size + total < FILL and total < SMALL_FILE and bundle.files.count + len(names) <= MOST:
+            bundle.files.extend(window, row, above, names, found)  # all of them, and the bundle does not end there
             bundle.size += total
             return
-        for name, status, size in zip(names, found, sizes, strict=True):
-            path = above + name
+        prefix = folder + b"/" if folder else b""
+        first = 0  # of the files that are to go into `bundle` together
+
+        def take(end: int) -> None:
+            nonlocal first
+            if first < end:
+                bundle.files.extend(window, row + first, above, names[first:end], found[first:end])
+            first = end
+
+        for at, (name, size) in enumerate(zip(names, sizes, strict=True)):
             if size >= SMALL_FILE:
-                self._large(window, row, path)
-                row += 1
+                take(at)
+                first = at + 1
+                self._large(window, row + at, above + name)
                 continue
-            if not self._heavy:
-                bundle = self._bundles[klass_of(name, False)]
-            if bundle.size + size > CHUNK_MAX or len(bundle.files) >= MOST:
+            if not self._heavy and (kind := klass_of(name, False)) != bundle.kind:
+                take(at)
+                bundle = self._bundles[kind]
+            if bundle.size + size > CHUNK_MAX or bundle.files.count + at - first >= MOST:
+                take(at)
                 self._send(bundle)
-            bundle.files.extend(window, row, [path], [status])
             bundle.size += size
-            if bundle.size >= FILL and ends_after(folder + b"/" + name if folder else name, size, bundle.size):
+            if bundle.size >= FILL and ends_after(prefix + name, size, bundle.size):
+                take(at + 1)
                 self._send(bundle)
-            row += 1
+        take(len(names))
 
     def flush(self) -> None:
         """Send on what is waiting for more."""
@@ -93,7 +103,7 @@ class Bundler:
 
     def _send(self, bundle: _Bundle) -> None:
         files = bundle.files
-        if files:
+        if files.count:
             self._shared.progress.stage("read").expect(bundle.size)
             bundle.files, bundle.size = Files(), 0
             self._read(files, bundle)
@@ -112,7 +122,7 @@ class Bundler:
         began = time.perf_counter()
         filled, rest = fill(self._shared, memoryview(buffer), files)
         spent = time.perf_counter() - began - filled.used / 1e9
-        self._slow = STAY_SLOW if spent > SLOW * len(files) else 0
+        self._slow = STAY_SLOW if spent > SLOW * files.count else 0
         if filled.used:
             self._crew.put(partial(self._store, buffer, filled, bundle))
         else:
@@ -140,5 +150,5 @@ class Bundler:
                 self._large(file.window, file.row, file.path)  # it says what is wrong
             else:
                 alone = Files()
-                alone.extend(file.window, file.row, [file.path], [status])
+                alone.extend(file.window, file.row, b"", [file.path], Statuses.of([status]))
                 self._read(alone, bundle)

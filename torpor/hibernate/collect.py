@@ -13,7 +13,7 @@ from functools import partial
 from torpor.codecs.choose import Chooser
 from torpor.format import entries
 from torpor.format.entries import Bundled, Chunked, Content
-from torpor.format.version import NONE, ROWS_MAX
+from torpor.format.version import NONE
 from torpor.hibernate.bundler import Bundler
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
@@ -24,9 +24,10 @@ from torpor.jobs import Scope
 from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import Record
 from torpor.workspace.recorded import Cursor, Recorded
-from torpor.workspace.scan import KIND, LINKS, MODE
+from torpor.workspace.scan import Statuses
 from torpor.workspace.walk import Found, Run, found_in, runs
 
+ROWS = 1 << 14  # entries in a block, of the 65,536 that a section may have: the last is encoded when all else is done
 REFS_MAX = 1 << 20  # references in one block before it is closed early
 UNSETTLED = 3  # blocks that may wait for workers at once
 
@@ -92,7 +93,7 @@ class Collector:
 
     def _window(self, rows: int = 1) -> Window:
         """The block that takes the next rows, of which so many share it."""
-        if self._windows and not self._windows[-1].closed and len(self._windows[-1].block) + rows > ROWS_MAX:
+        if self._windows and not self._windows[-1].closed and len(self._windows[-1].block) + rows > ROWS:
             self._windows[-1].closed = True
             self._emit(wait=False)
         if not self._windows or self._windows[-1].closed:
@@ -102,7 +103,7 @@ class Collector:
 
     def _run(self, run: Run, parent: int) -> None:
         folder, names, found = run
-        if any(status[MODE] & KIND != stat.S_IFREG or status[LINKS] != 1 for status in found):
+        if not found.plain:
             for entry in found_in(run):
                 self._entry(entry, parent)
             return
@@ -115,8 +116,6 @@ class Collector:
                 return
         # Nothing special: all rows at once.
         window = self._window(len(names))
-        self.users.update([status.st_uid for status in found])
-        self.groups.update([status.st_gid for status in found])
         row = window.add_files(parent, names, found, contents)
         self._count += len(names)
         if contents is None:
@@ -150,8 +149,6 @@ class Collector:
         number = self._count
         self._count += 1
         status = found.stat
-        self.users.add(status.st_uid)
-        self.groups.add(status.st_gid)
         name = found.name if found.depth else self._root_names[found.root]
         mode = status.st_mode
         if stat.S_ISREG(mode):
@@ -197,10 +194,10 @@ class Collector:
         old = self._cursor.match(found.key) if self._cursor is not None else None
         if old is not None and self._carry(window, found, parent, name, old):
             return
-        row = window.add(parent, name, entries.FILE, status, True, status.st_size)
+        row = window.add(parent, name, entries.FILE, status, True)
         window.expect()
         above, slash, last = found.path.rpartition(b"/")  # a root that is a link is read where it leads to
-        self._bundler.add(window, row, found.relative.rpartition(b"/")[0], above + slash, [last], [status])
+        self._bundler.add(window, row, found.relative.rpartition(b"/")[0], above + slash, [last], Statuses.of([status]))
 
     def _carry(self, window: Window, found: Found, parent: int, name: bytes, old: Recorded) -> bool:
         """Take an unchanged file from the record without reading it; False if it must be read."""
@@ -221,7 +218,7 @@ class Collector:
                 return False
             self._refs += len(refs)
             content = Chunked(content.chunker, refs)
-        new = window.add(parent, name, entries.FILE, status, False, status.st_size)
+        new = window.add(parent, name, entries.FILE, status, False)
         window.block.content[new] = content
         window.block.flags[new] = block.flags[row]
         if row in block.extents:
@@ -250,4 +247,7 @@ class Collector:
                 self._bundler.flush()  # rows of the block may sit in a bundle that is not full yet
                 self._crew.drain()
             self._windows.pop(0)
+            window.finish()
+            self.users.update(window.block.uid)
+            self.groups.update(window.block.gid)
             self._done(window)

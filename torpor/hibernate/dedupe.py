@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -184,7 +184,7 @@ class Dedupe:
         with self._lock:
             self._own.add(id, length, place, offset)
 
-    def add_all(self, ids: list[bytes], lengths: list[int], place: int, offsets: list[int]) -> None:
+    def add_all(self, ids: list[bytes], lengths: Sequence[int], place: int, offsets: Sequence[int]) -> None:
         """Files of one bundle."""
         with self._lock:
             self._own.add_all(ids, lengths, place, offsets)

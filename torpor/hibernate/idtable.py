@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from torpor.native import kernels
 
@@ -59,7 +60,7 @@ class IdTable:
             return any(self._row(id) for id in ids)
         return kernels.ids_known(lib, self._slots, self._ids, b"".join(ids)) > 0
 
-    def add_all(self, ids: list[bytes], lengths: list[int], place: int, offsets: list[int]) -> None:
+    def add_all(self, ids: list[bytes], lengths: Sequence[int], place: int, offsets: Sequence[int]) -> None:
         """As `add`, for files of one chunk."""
         lib = kernels.library()
         if lib is None:
@@ -68,7 +69,7 @@ class IdTable:
             return
         first = len(self._place)
         self._ids += b"".join(ids)
-        self._place.extend([place] * len(ids))
+        self._place.extend((place,) * len(ids))
         self._offset.extend(offsets)
         self._length.extend(lengths)
         while len(self._place) * 2 > self._mask:

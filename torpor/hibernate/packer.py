@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from mmap import mmap
 
 from torpor.format import names
@@ -19,6 +20,8 @@ from torpor.workspace.journal import SLICE
 
 # The table must fit behind the chunks in the arena: (ARENA - PACK_TARGET - CHUNK_MAX) / 48 rows are more than enough.
 _ROWS_MAX = 8_192
+
+Slices = tuple[Sequence[int], Sequence[int], Sequence[bytes]]  # of each small file in a bundle: offset, length, id
 
 
 class PackList:
@@ -117,20 +120,20 @@ class Packer:
         raw: int,
         codec: int,
         id: bytes,
-        slices: list[tuple[int, int, bytes]] | None = None,
+        slices: Slices | None = None,
     ) -> int:
         """Seal one chunk into a pack of its class; its place in the chunk list is returned.
 
-        `slices`: (offset, length, id) of each small file in a bundle, for the journal.
+        `slices`: of the small files in a bundle, for the journal.
         """
         sealed = len(coded) + TAG
         pack, number, offset = self._reserve(kind, sealed)
         pack.sealer.seal_into(number, coded, chunk_aad(pack.aad, number, codec, raw), pack.view[offset : offset + sealed])
+        files = b"".join(map(SLICE.pack, repeat(number), *slices)) if slices else b""
         with self.lock:
             pack.rows[number] = Row(offset, sealed, raw, codec, id)
             place = self._chunks.append(pack.number, number, offset, sealed, raw, codec, id)
-            if slices:
-                pack.slices += b"".join([SLICE.pack(number, start, length, file_id) for start, length, file_id in slices])
+            pack.slices += files
             pack.pending -= 1
             ready = pack.closed and pack.pending == 0
         if ready:

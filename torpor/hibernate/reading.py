@@ -11,7 +11,7 @@ from torpor.hibernate.window import Window
 from torpor.workspace import attributes
 from torpor.workspace.record import RACY
 from torpor.workspace.recorded import Recorded
-from torpor.workspace.scan import Stat, Status
+from torpor.workspace.scan import Stat, Statuses
 
 TRIES = 3  # how often a file that changes while it is read is read again before it is reported as torn
 
@@ -62,18 +62,19 @@ def unchanged(status: Stat, old: Recorded, stable_inodes: bool) -> bool:
     )
 
 
-def unchanged_run(found: list[Status], old: Recorded, stable_inodes: bool) -> bool:
+def unchanged_run(found: Statuses, old: Recorded, stable_inodes: bool) -> bool:
     """Whether `unchanged` holds for a run of files, the first of which is `old`, and none of them is torn, sparse or has attributes."""
     block, stats, first = old.block, old.stats, old.row
     last = first + len(found)
-    device, inode, size, _, _, mtime, ctime, _, _, _, _ = zip(*found, strict=True)
     return (
-        block.size[first:last] == array("Q", size)
-        and block.mtime[first:last] == array("q", mtime)
-        and stats.ctime[first:last] == array("q", ctime)
+        block.size[first:last] == found.column("st_size")
+        and block.mtime[first:last] == found.column("st_mtime_ns")
+        and stats.ctime[first:last] == found.column("st_ctime_ns")
         and not any(stats.flags[first:last])
         and not any(block.flags[first:last])
-        and (not stable_inodes or (stats.inode[first:last] == array("Q", inode) and stats.device[first:last] == array("Q", device)))
+        and (
+            not stable_inodes or (stats.inode[first:last] == found.column("st_ino") and stats.device[first:last] == found.column("st_dev"))
+        )
     )
 
 

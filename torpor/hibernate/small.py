@@ -6,9 +6,8 @@ import os
 import stat
 import time
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import compress
+from functools import partial
+from itertools import compress, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.format import entries
@@ -17,14 +16,19 @@ from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.native import kernels
-from torpor.workspace.record import RACY_NS, is_racy
+from torpor.workspace.record import RACY, RACY_NS, is_racy
+from torpor.workspace.scan import Statuses
 from torpor.workspace.walk import open_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torpor.codecs.choose import Chooser
     from torpor.workspace.scan import Stat, Status
 
-CALM = 2  # kernels.read_small: every later change will show
+_FLAGS = bytes((RACY, RACY, 0)) + bytes(253)  # by what kernels.read_small says of a file; after 2 every later change will show
+_LEFT = b"\1" + bytes(255)
+_bundled = partial(tuple.__new__, entries.Bundled)
 
 
 class Small(NamedTuple):
@@ -36,41 +40,57 @@ class Small(NamedTuple):
     status: Status
 
 
-class Files:
-    """Many of them, by columns."""
+class Rows(NamedTuple):
+    """Rows of one block, one behind the other."""
 
-    __slots__ = ("found", "paths", "rows", "windows")
+    window: Window
+    first: int
+    length: int
+
+
+class Files:
+    """Many of them, in order: which rows they stand in, their paths, and what the walk saw of them."""
+
+    __slots__ = ("_paths", "_seen", "count", "rows")
 
     def __init__(self) -> None:
-        self.windows: list[Window] = []
-        self.rows: list[int] = []
-        self.paths: list[bytes] = []
-        self.found: list[Status] = []
+        self.count = 0
+        self.rows: list[Rows] = []
+        self._paths: list[bytes] = []
+        self._seen: list[bytes | bytearray] = []
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def extend(self, window: Window, row: int, above: bytes, names: list[bytes], found: Statuses) -> None:
+        """Files of one folder that stand in rows from `row` on. `above`: the folder's path, with a slash at its end."""
+        self.count += len(names)
+        self.rows.append(Rows(window, row, len(names)))
+        self._paths.append(above + (b"\0" + above).join(names))
+        self._seen.append(found.data)
 
-    def extend(self, window: Window, row: int, paths: list[bytes], found: list[Status]) -> None:
-        """Files that stand in rows from `row` on."""
-        self.windows += [window] * len(paths)
-        self.rows += range(row, row + len(paths))
-        self.paths += paths
-        self.found += found
+    @property
+    def paths(self) -> bytes:
+        """Each ends with a zero byte."""
+        return b"\0".join(self._paths) + b"\0"
 
-    def __iter__(self) -> Iterator[Small]:
-        return map(Small, self.windows, self.rows, self.paths, self.found)
+    @property
+    def found(self) -> Statuses:
+        return Statuses(bytearray().join(self._seen))
+
+    def each(self, paths: bytes, found: Statuses) -> Iterator[Small]:
+        """One by one."""
+        windows = (window for window, _, count in self.rows for _ in range(count))
+        rows = (row for _, first, count in self.rows for row in range(first, first + count))
+        return map(Small, windows, rows, paths.split(b"\0"), found)
 
 
 class Filled:
     """What a buffer holds of a bundle: for each file that is kept, where its bytes lie in the first `used` of it, and their id."""
 
-    __slots__ = ("ids", "lengths", "offsets", "rows", "used", "windows")
+    __slots__ = ("ids", "lengths", "offsets", "rows", "used")
 
     def __init__(self) -> None:
-        self.windows: list[Window] = []
-        self.rows: list[int] = []
-        self.offsets: list[int] = []
-        self.lengths: list[int] = []
+        self.rows: list[Rows] = []
+        self.offsets: Sequence[int] = []
+        self.lengths: Sequence[int] = []
         self.ids: list[bytes] = []
         self.used = 0
 
@@ -83,20 +103,20 @@ class _Filling:
         self.view = view
         self.filled = Filled()
         self.total = 0
+        self._offsets: list[int] = []
+        self._lengths: list[int] = []
         self._seen: dict[bytes, int] = {}  # offset in the buffer by id: bytes that are here twice are kept once
 
-    def take_all(self, windows: list[Window], rows: list[int], offsets: list[int], lengths: list[int]) -> None:
+    def take_all(self, rows: list[Rows], offsets: Sequence[int], lengths: Sequence[int]) -> None:
         """Files that were read to these offsets, without gaps, none of them empty."""
-        view, id_of = self.view, self.shared.hash
-        ids = [id_of(view[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
-        seen = dict(zip(ids, offsets, strict=True))
-        if len(seen) == len(ids) and not self.shared.dedupe.may_have(ids):
-            filled = self.filled
-            filled.windows, filled.rows, filled.offsets, filled.lengths, filled.ids = windows, rows, offsets, lengths, ids
-            filled.used = self.total = offsets[-1] + lengths[-1]
-            self._seen = seen
+        filled, used = self.filled, offsets[-1] + lengths[-1]
+        ids = self.shared.hash_all(self.view, offsets, lengths)
+        if len(set(ids)) == len(ids) and not self.shared.dedupe.may_have(ids):
+            filled.rows, filled.offsets, filled.lengths, filled.ids = rows, offsets, lengths, ids
+            filled.used = self.total = used
             return
-        for window, row, offset, length, id in zip(windows, rows, offsets, lengths, ids, strict=True):
+        where = ((window, row) for window, first, count in rows for row in range(first, first + count))
+        for (window, row), offset, length, id in zip(where, offsets, lengths, ids, strict=True):
             self._take(window, row, offset, length, id)
 
     def take(self, file: Small, length: int) -> None:
@@ -115,12 +135,18 @@ class _Filling:
         if found is not None:
             window.settle(row, entries.Bundled(found[0], found[1], id))
             return
+        if not self._seen and filled.ids:  # what `take_all` took
+            self._offsets, self._lengths = list(filled.offsets), list(filled.lengths)
+            self._seen = dict(zip(filled.ids, self._offsets, strict=True))
+        filled.offsets, filled.lengths = self._offsets, self._lengths
         used = filled.used
         place = self._seen.setdefault(id, used)
-        filled.windows.append(window)
-        filled.rows.append(row)
-        filled.offsets.append(place)
-        filled.lengths.append(length)
+        if filled.rows and (last := filled.rows[-1]).window is window and last.first + last.length == row:
+            filled.rows[-1] = Rows(window, last.first, last.length + 1)
+        else:
+            filled.rows.append(Rows(window, row, 1))
+        self._offsets.append(place)
+        self._lengths.append(length)
         filled.ids.append(id)
         if place == used:
             if offset != used:
@@ -128,27 +154,42 @@ class _Filling:
             filled.used += length
 
 
-def _read_many(filling: _Filling, files: Files) -> Iterable[Small]:
-    """Read all that is as the walk saw it and needs nothing special by one compiled call; the others are returned."""
+def _read_many(filling: _Filling, files: Files) -> Iterator[Small]:
+    """Read all that is as the walk saw it and needs nothing special by one compiled call; the others are left."""
+    paths, found = files.paths, files.found
     lib = kernels.library()
     if lib is None:
-        return files
-    _, inode, size, blocks, _, mtime, ctime, _, _, _, _ = zip(*files.found, strict=True)
-    columns = array("Q", size), array("Q", blocks), array("Q", inode), array("q", mtime), array("q", ctime)
-    done, places, _ = kernels.read_small(lib, files.paths, columns, filling.view, RACY_NS)
-    for window, row, what in zip(files.windows, files.rows, done, strict=True):
-        if what == CALM:
-            window.calm(row)
-    kept = done
-    if 0 in size:
-        kept = bytearray(map(min, done, size))
-        for window, row, what, length in zip(files.windows, files.rows, done, size, strict=True):
-            if what and not length:
-                window.settle(row, None)
-    if any(kept):
-        offsets, lengths = list(compress(places, kept)), list(compress(size, kept))
-        filling.take_all(list(compress(files.windows, kept)), list(compress(files.rows, kept)), offsets, lengths)
-    return [] if all(done) else [file for file, what in zip(files, done, strict=True) if not what]
+        return files.each(paths, found)
+    done, places, _ = kernels.read_small(lib, paths, found.data, filling.view, RACY_NS)
+    sizes = array("I", found.column("st_size"))
+    plain = 0 not in done and 0 not in sizes
+    rows, at = files.rows, 0
+    if not plain:
+        kept = bytearray(map(bool, map(min, done, sizes)))
+        rows, places, sizes = [], array("I", compress(places, kept)), array("I", compress(sizes, kept))
+    for run in files.rows:
+        end = at + run.length
+        run.window.racy(run.first, done[at:end].translate(_FLAGS))
+        if not plain:
+            _keep(rows, run, kept[at:end], done[at:end])
+        at = end
+    if places:
+        filling.take_all(rows, places, sizes)
+    return compress(files.each(paths, found), done.translate(_LEFT)) if 0 in done else iter(())
+
+
+def _keep(rows: list[Rows], run: Rows, kept: bytearray, done: bytearray) -> None:
+    """Add those rows that are `kept`; the others that are `done` are empty, and settled."""
+    window, first, length = run
+    at = 0
+    while at < length:
+        end = kept.find(0, at)
+        if end < 0:
+            end = length
+        if at < end:
+            rows.append(Rows(window, first + at, end - at))
+        at = end + 1
+    window.settled(length - done.count(0) - sum(kept))
 
 
 def fill(shared: Shared, view: memoryview, files: Files) -> tuple[Filled, list[Small]]:
@@ -168,7 +209,7 @@ def fill(shared: Shared, view: memoryview, files: Files) -> tuple[Filled, list[S
             rest.append(file)
             continue
         filling.take(file, length)
-    shared.count_read(len(files) - len(rest), filling.total)
+    shared.count_read(files.count - len(rest), filling.total)
     shared.progress.stage("read").add(filling.total, time.perf_counter() - began)
     return filling.filled, rest
 
@@ -178,12 +219,13 @@ def store(worker: Worker, view: memoryview, filled: Filled, kind: int, chooser: 
     shared = worker.shared
     data = view[: filled.used]
     offsets, lengths, ids = filled.offsets, filled.lengths, filled.ids
-    place = worker.store(data, shared.hash(data), kind, chooser, None, list(zip(offsets, lengths, ids, strict=True)))
+    place = worker.store(data, shared.hash(data), kind, chooser, None, (offsets, lengths, ids))
     shared.dedupe.add_all(ids, lengths, place, offsets)
-    for window, row, offset, id in zip(filled.windows, filled.rows, offsets, ids, strict=True):
-        window.block.content[row] = entries.Bundled(place, offset, id)
-    for window, rows in Counter(filled.windows).items():
-        window.settled(rows)
+    contents = list(map(_bundled, zip(repeat(place, len(ids)), offsets, ids, strict=True)))
+    at = 0
+    for window, first, count in filled.rows:
+        window.bundled(first, contents[at : at + count])
+        at += count
 
 
 def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:

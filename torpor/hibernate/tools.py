@@ -16,9 +16,13 @@ from torpor.events import Progress
 from torpor.format.meta import Problem
 from torpor.format.version import CHUNK_MAX
 from torpor.hibernate.dedupe import Dedupe
-from torpor.hibernate.packer import Packer
+from torpor.hibernate.packer import Packer, Slices
+from torpor.pages import pages
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+
     from torpor.codecs.choose import Chooser
     from torpor.hibernate.lane import Gpu, LaneWay
 
@@ -58,16 +62,21 @@ class Shared(msgspec.Struct):
     def hash(self, data: memoryview | bytes) -> bytes:
         return blake3(data, key=self.id_key).digest()
 
+    def hash_all(self, data: memoryview, offsets: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        """Of each of these pieces of `data`."""
+        key = self.id_key
+        return [blake3(data[at : at + size], key=key).digest() for at, size in zip(offsets, lengths, strict=True)]
+
 
 class Worker:
     """One thread's buffers: raw bytes as read, and codec scratch. Made once, reused for every chunk. `way`: of a thread of the GPU."""
 
     def __init__(self, shared: Shared, way: LaneWay | None = None) -> None:
         self.shared = shared
-        self.view = memoryview(bytearray(CHUNK_MAX)) if way is None else way.raw
+        self.view = memoryview(pages(CHUNK_MAX)) if way is None else way.raw
         self.way = shared.gpu.meter if way is None and shared.gpu is not None else way
         self.scratch = Scratch()
-        self._check: tuple[bytearray, bytearray] | None = None
+        self._check: tuple[mmap, mmap] | None = None
 
     def store(
         self,
@@ -76,12 +85,12 @@ class Worker:
         kind: int,
         chooser: Chooser,
         offset: int | None = None,
-        slices: list[tuple[int, int, bytes]] | None = None,
+        slices: Slices | None = None,
     ) -> int:
         """Compress, seal and pack one chunk of raw bytes; its place in the chunk list is returned.
 
-        `offset`: where the chunk begins in a large file; then `data` is the beginning of `view`. `slices`: (offset, length, id) of each
-        file in a bundle.
+        `offset`: where the chunk begins in a large file; then `data` is the beginning of `view`. `slices`: of
+        the files in a bundle.
         """
         shared = self.shared
         began = time.perf_counter()
@@ -102,7 +111,7 @@ class Worker:
     def _compare(self, coded: bytes | bytearray | memoryview, codec: int, length: int, id: bytes) -> None:
         """Decode what was encoded and compare ids: a wrong bit in memory or in a codec is found while the source is there."""
         if self._check is None:
-            self._check = (bytearray(CHUNK_MAX), bytearray(CHUNK_MAX))
+            self._check = (pages(CHUNK_MAX), pages(CHUNK_MAX))
         out = memoryview(self._check[0])[:length]
         by_id(codec).decode(memoryview(coded), length, out, self.scratch)
         if self.shared.hash(out) != id:

@@ -4,43 +4,59 @@ from __future__ import annotations
 
 import threading
 from array import array
+from itertools import compress
 
 from torpor.format import entries
-from torpor.format.entries import Content, EntryBlock
+from torpor.format.entries import Bundled, Content, EntryBlock
+from torpor.native.kernels import SEEN
 from torpor.workspace.record import RACY, Stats
-from torpor.workspace.scan import Stat, Status
+from torpor.workspace.scan import Stat, Status, Statuses, status_of
+
+_SIZELESS = bytes(kind != entries.FILE for kind in range(256))  # types whose rows have no size
 
 
 class Window:
-    """One block under way. Rows are added by the walking thread and settled by any."""
+    """One block under way. Rows are added by the walking thread and settled by any.
 
-    __slots__ = ("_lock", "block", "closed", "linked", "pending", "stats")
+    Until `finish` its stats lie in one piece, as the walk gives them; then they become columns, all rows at once.
+    """
+
+    __slots__ = ("_lock", "_racy", "_seen", "block", "closed", "linked", "pending", "stats")
 
     def __init__(self, base: int, lock: threading.Lock) -> None:
         self.block = EntryBlock(base)
-        self.stats = Stats.empty()
         self.linked: dict[int, bytes] = {}  # paths of hard links, by row
         self.pending = 0
         self.closed = False
+        self.stats: Stats
+        self._seen = bytearray()
+        self._racy = array("B")
         self._lock = lock
 
-    def add(self, parent: int, name: bytes, kind: int, status: Stat, racy: bool, size: int = 0) -> int:
-        row = self.block.add(parent, name, kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, size)
-        self.stats.add(status, racy)
-        return row
+    def add(self, parent: int, name: bytes, kind: int, status: Status, racy: bool) -> int:
+        self._seen += SEEN.pack(*status)
+        self._racy.append(RACY if racy else 0)
+        return self.block.open(parent, [name], kind)
 
-    def add_files(self, parent: int, names: list[bytes], found: list[Status], contents: list[Content] | None = None) -> int:
+    def add_files(self, parent: int, names: list[bytes], found: Statuses, contents: list[Content] | None = None) -> int:
         """Rows of files that are still to be read, or that hold this; the number of the first."""
-        device, inode, size, _, _, mtime, ctime, mode, uid, gid, _ = zip(*found, strict=True)
-        stats = self.stats
-        stats.device.extend(device)
-        stats.inode.extend(inode)
-        stats.ctime.extend(ctime)
-        stats.flags.extend([RACY if contents is None else 0] * len(found))
-        first = self.block.extend(parent, names, entries.FILE, ([bits & 0o7777 for bits in mode], uid, gid, mtime, size))
+        self._seen += found.data
+        self._racy.extend((RACY if contents is None else 0,) * len(names))
+        first = self.block.open(parent, names, entries.FILE)
         if contents is not None:
             self.block.content[first:] = contents
         return first
+
+    def finish(self) -> None:
+        """Every row is there and settled."""
+        block, column = self.block, Statuses(self._seen).column
+        block.mode = array("H", [bits & 0o7777 for bits in column("st_mode")])
+        block.uid, block.gid = column("st_uid"), column("st_gid")
+        block.mtime, block.size = column("st_mtime_ns"), column("st_size")
+        for row in compress(range(len(block)), block.type.tobytes().translate(_SIZELESS)):
+            block.size[row] = 0
+        self.stats = Stats(column("st_dev"), column("st_ino"), column("st_ctime_ns"), self._racy)
+        self._seen = bytearray()
 
     def expect(self, rows: int = 1) -> None:
         """So many more rows will be settled later, or are already."""
@@ -49,16 +65,18 @@ class Window:
 
     def update(self, row: int, status: Stat, racy: bool, size: int | None = None) -> None:
         """Take the stat that belongs to the bytes read. `size` is how many were."""
-        block = self.block
-        block.mode[row] = status.st_mode & 0o7777
-        block.uid[row], block.gid[row] = status.st_uid, status.st_gid
-        block.mtime[row] = status.st_mtime_ns
-        block.size[row] = status.st_size if size is None else size
-        self.stats.replace(row, status, racy)
+        found = status if isinstance(status, Status) else status_of(status)
+        SEEN.pack_into(self._seen, row * SEEN.size, *(found if size is None else found._replace(st_size=size)))
+        self._racy[row] = RACY if racy else 0
 
-    def calm(self, row: int) -> None:
-        """What the walk saw is what was read, and a later change will show."""
-        self.stats.flags[row] = 0
+    def racy(self, first: int, flags: bytes | bytearray) -> None:
+        """Of rows that were read as the walk saw them: `RACY`, or 0 where a later change will show in the times."""
+        self._racy[first : first + len(flags)] = array("B", flags)
+
+    def bundled(self, first: int, contents: list[Bundled]) -> None:
+        """The content of rows from `first` on."""
+        self.block.content[first : first + len(contents)] = contents
+        self.settled(len(contents))
 
     def flag(self, row: int, flag: int) -> None:
         self.block.flags[row] |= flag
@@ -84,7 +102,6 @@ class Window:
         """The file is gone or can't be read: its row becomes an absent entry."""
         block = self.block
         block.type[row] = entries.ABSENT
-        block.size[row] = 0
         block.flags[row] = 0
         block.extents.pop(row, None)
         block.attributes.pop(row, None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torpor.access import Access as Accounts
 from torpor.errors import MissingDependency, UsageError
-from torpor.machines.base import Ground, Machine, Provider
+
+if TYPE_CHECKING:
+    from torpor.access import Access as Accounts
+    from torpor.machines.base import Ground, Machine, Provider
 
 
 class Row(NamedTuple):

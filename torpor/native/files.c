@@ -15,32 +15,31 @@
 
 unsigned torpor_abi(void) { return TORPOR_ABI; }
 
-/* Files to be read, each column with an item a file: what the walk saw of it. */
+/* Files to be read. */
 struct wanted {
-    const char *paths; /* each ends with a zero byte */
-    const uint64_t *size, *blocks, *inode;
-    const int64_t *mtime, *ctime;
+    const char *paths;       /* each ends with a zero byte */
+    const struct seen *seen; /* what the walk saw of each */
     uint8_t *buffer;
-    uint64_t room;    /* bytes of the buffer */
-    int64_t margin;   /* a change so long after the last one shows in the times, in ns */
-    uint32_t *offset; /* out: where in the buffer the bytes begin */
-    uint8_t *done;    /* out */
+    uint64_t room;           /* bytes of the buffer */
+    int64_t margin;          /* a change so long after the last one shows in the times, in ns */
+    uint32_t *offset;        /* out: where in the buffer the bytes begin */
+    uint8_t *done;           /* out */
 };
 
-static int read_one(const char *path, const struct wanted *files, size_t i, uint64_t used)
+static int read_one(const char *path, const struct seen *seen, uint8_t *into, uint64_t room)
 {
     struct stat status;
-    uint64_t size = files->size[i];
+    uint64_t size = seen->size;
     int good = 0, fd;
-    if (size > files->room - used || files->blocks[i] < (size + 511) / 512) /* no room, or holes */
+    if (size > room || seen->blocks < (size + 511) / 512) /* no room, or holes */
         return 0;
     fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return 0;
-    ssize_t got = size ? pread(fd, files->buffer + used, size, 0) : 0;
+    ssize_t got = size ? pread(fd, into, size, 0) : 0;
     if (got >= 0 && (uint64_t)got == size && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-        good = (uint64_t)status.st_size == size && status.st_ino == files->inode[i]
-            && nanoseconds(status.st_mtim) == files->mtime[i] && nanoseconds(status.st_ctim) == files->ctime[i];
+        good = (uint64_t)status.st_size == size && status.st_ino == seen->inode
+            && nanoseconds(status.st_mtim) == seen->mtime && nanoseconds(status.st_ctim) == seen->ctime;
         if (good) {
             ssize_t attributes = flistxattr(fd, NULL, 0);
             good = attributes == 0 || (attributes < 0 && errno == ENOTSUP);
@@ -60,13 +59,14 @@ uint64_t torpor_read_small(const struct wanted *files, size_t count)
     clock_gettime(CLOCK_REALTIME, &clock);
     int64_t now = nanoseconds(clock), margin = files->margin;
     for (size_t i = 0; i < count; i++, path += strlen(path) + 1) {
-        files->done[i] = (uint8_t)read_one(path, files, i, used);
+        const struct seen *seen = &files->seen[i];
+        files->done[i] = (uint8_t)read_one(path, seen, files->buffer + used, files->room - used);
         if (!files->done[i])
             continue;
         files->offset[i] = (uint32_t)used;
-        used += files->size[i];
+        used += seen->size;
         /* As is_racy of torpor/workspace/record.py. */
-        if (files->ctime[i] <= now - margin && (files->mtime[i] <= now - margin || files->mtime[i] >= now + margin))
+        if (seen->ctime <= now - margin && (seen->mtime <= now - margin || seen->mtime >= now + margin))
             files->done[i] = 2;
     }
     return used;

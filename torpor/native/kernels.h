@@ -30,7 +30,15 @@ static inline struct timespec moment(int64_t at)
     return found;
 }
 
-#define TORPOR_ABI 2 /* raise it with every change of a signature; kernels.py asks for its own */
+#define TORPOR_ABI 3 /* raise it with every change of a signature; kernels.py asks for its own */
+
+/* What torpor/workspace/scan.py reads; `error`: errno where there is no stat. */
+struct seen {
+    uint64_t device, inode, size, blocks, links;
+    int64_t mtime, ctime;
+    uint32_t mode, uid, gid;
+    int32_t error;
+};
 
 void torpor_split2(const uint8_t *from, unsigned plane, uint8_t *restrict into, size_t count);
 void torpor_split4(const uint8_t *from, unsigned plane, uint8_t *restrict into, size_t count);

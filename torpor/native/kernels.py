@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Sequence
 from functools import cache
 
-ABI = 2  # kernels.h
+ABI = 3  # kernels.h
 FILE = "_kernels.so"
-WANTED = struct.Struct("=8Qq2Q")  # addresses of columns, see struct wanted in files.c; room, margin
+WANTED = struct.Struct("=4Qq2Q")  # addresses, room and margin, see struct wanted in files.c
 MAKE = struct.Struct("=14Qq")  # addresses of columns, see struct make in files.c; seconds
 SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
@@ -46,6 +46,7 @@ _RESULTS: dict[str, type] = {
     "torpor_ids_known": ctypes.c_size_t,
     "torpor_check_tree": ctypes.c_int,
     "torpor_make_folders": _size,
+    "torpor_stat_many": _size,
     "torpor_read_small": ctypes.c_uint64,
 }
 
@@ -86,20 +87,18 @@ def constant(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
-def read_small(
-    lib: ctypes.CDLL, paths: list[bytes], columns: Sequence[array[int]], buffer: memoryview, margin: int
-) -> tuple[bytearray, array[int], int]:
+def read_small(lib: ctypes.CDLL, paths: bytes, seen: bytearray, buffer: memoryview, margin: int) -> tuple[bytearray, array[int], int]:
     """Read files into a buffer, one behind the other; for each what came of it, and where its bytes begin; and how much is used.
 
     What: 1 if it is as the walk saw it, has no holes and no extended attributes; 2 if moreover every change from now on will show in its
-    times, which is so if they are `margin` ns away from now; 0: nothing is known of it. `columns`: size in bytes, blocks of 512 bytes,
-    inode (Q), mtime and ctime in ns (q).
+    times, which is so if they are `margin` ns away from now; 0: nothing is known of it. `paths`: each ends with a zero byte. `seen`: a
+    record `SEEN` for each.
     """
-    count = len(paths)
+    count = len(seen) // SEEN.size
     done, offsets = bytearray(count), array("I", bytes(4 * count))
-    names = b"\0".join(paths) + b"\0"
-    held = [column.buffer_info()[0] for column in columns]
-    record = WANTED.pack(constant(names), *held, address(buffer), len(buffer), margin, offsets.buffer_info()[0], address(done))
+    record = WANTED.pack(
+        constant(paths), address(seen), address(buffer), len(buffer), margin, offsets.buffer_info()[0], address(done)
+    )  # fmt: skip
     used: int = lib.torpor_read_small(record, count)
     return done, offsets, used
 
@@ -142,11 +141,11 @@ def finish_folders(lib: ctypes.CDLL, root: int, names: bytes, columns: Sequence[
     return done
 
 
-def stat_many(lib: ctypes.CDLL, folder: int, names: list[bytes]) -> bytearray:
-    """A record `SEEN` for each entry of an open directory, links not followed."""
+def stat_many(lib: ctypes.CDLL, folder: int, names: list[bytes]) -> tuple[bytearray, bool]:
+    """A record `SEEN` for each entry of an open directory, links not followed; and whether all are regular files of one name."""
     seen = bytearray(SEEN.size * len(names))
-    lib.torpor_stat_many(folder, b"\0".join(names) + b"\0", address(seen), len(names))
-    return seen
+    plain = lib.torpor_stat_many(folder, b"\0".join(names) + b"\0", address(seen), len(names))
+    return seen, plain == len(names)
 
 
 def ids_known(lib: ctypes.CDLL, slots: array[int], ids: bytearray, wanted: bytes) -> int:

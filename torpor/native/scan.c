@@ -26,14 +26,6 @@ struct listed {
     char name[];
 };
 
-/* What torpor/workspace/scan.py reads; `error`: errno where there is no stat. */
-struct seen {
-    uint64_t device, inode, size, blocks, links;
-    int64_t mtime, ctime;
-    uint32_t mode, uid, gid;
-    int32_t error;
-};
-
 static void fill(struct seen *seen, const struct stat *status)
 {
     seen->device = status->st_dev;
@@ -58,13 +50,17 @@ static void look(int folder, const char *name, struct seen *seen)
         fill(seen, &status);
 }
 
-/* Looks at `count` entries of the open directory `folder`. `names`: one behind the other, each with a zero byte. */
-void torpor_stat_many(int folder, const char *names, struct seen *seen, size_t count)
+/* Looks at `count` entries of the open directory `folder`. `names`: one behind the other, each with a zero byte. Returns how many of them
+   are regular files of one name. */
+size_t torpor_stat_many(int folder, const char *names, struct seen *seen, size_t count)
 {
+    size_t plain = 0;
     for (size_t i = 0; i < count; i++) {
         look(folder, names, &seen[i]);
+        plain += S_ISREG(seen[i].mode) && seen[i].links == 1;
         names += strlen(names) + 1;
     }
+    return plain;
 }
 
 /* The first byte is the type, the name follows. */

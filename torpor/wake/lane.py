@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING
 
 from torpor.codecs.table import by_id
-from torpor.format.version import CHUNK_MAX, CODEC_PLANES
+from torpor.format.version import CODEC_PLANES
 from torpor.gpu.lane import Lane
 from torpor.gpu.protocol import DECODE, DONE, Row
 from torpor.gpu.worth import slower
@@ -56,8 +55,6 @@ class Gpu:
 
     def _worker(self, slot: int) -> Worker:
         worker = self._make()
-        # Memory that is taken page by page, should the CPU have to do a chunk after all.
-        worker.coded, worker.raw = (mmap(-1, CHUNK_MAX, flags=MAP_PRIVATE | MAP_ANONYMOUS) for _ in range(2))
         worker.lane = Slot(self, slot)
         return worker
 

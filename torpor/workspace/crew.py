@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from mmap import mmap
 from types import TracebackType
 from typing import Generic, TypeVar
+
+from torpor.pages import pages
 
 _SIGNAL = 0.5  # seconds
 
@@ -89,7 +91,7 @@ class Pool:
                     return self._free.pop()
                 if self._made < self._limit:
                     self._made += 1
-                    return mmap(-1, self._size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+                    return pages(self._size)
                 self._condition.wait()
 
     def give(self, buffer: mmap) -> None:

@@ -79,20 +79,6 @@ class Stats(msgspec.Struct):
     ctime: array[int]
     flags: array[int]
 
-    @classmethod
-    def empty(cls) -> Stats:
-        return cls(array("Q"), array("Q"), array("q"), array("B"))
-
-    def add(self, status: Stat, racy: bool) -> None:
-        self.device.append(status.st_dev)
-        self.inode.append(status.st_ino)
-        self.ctime.append(status.st_ctime_ns)
-        self.flags.append(RACY if racy else 0)
-
-    def replace(self, row: int, status: Stat, racy: bool) -> None:
-        self.device[row], self.inode[row] = status.st_dev, status.st_ino
-        self.ctime[row], self.flags[row] = status.st_ctime_ns, RACY if racy else 0
-
     def encode(self) -> bytes:
         return columns.pack(self.device, self.inode, self.ctime, self.flags)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
+import stat
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from torpor.native import kernels
 
@@ -29,9 +33,61 @@ Stat = os.stat_result | Status
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY = ord("d")
 _NOTHING = Status(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-_make = Status._make
+_made = partial(tuple.__new__, Status)  # as Status._make, without a call of Python
 KIND = 0o170000  # the bits of a mode that tell a file from a directory
-SIZE, LINKS, MODE = map(Status._fields.index, ("st_size", "st_nlink", "st_mode"))
+_SIZE = kernels.SEEN.size
+# Where in a record SEEN each field lies: the type of the array that takes it, and its place among items of that width.
+_COLUMNS: dict[str, tuple[Literal["Q", "q", "I"], int]] = {
+    **{name: ("Q", place) for place, name in enumerate(("st_dev", "st_ino", "st_size", "st_blocks", "st_nlink"))},
+    "st_mtime_ns": ("q", 5), "st_ctime_ns": ("q", 6),
+    "st_mode": ("I", 14), "st_uid": ("I", 15), "st_gid": ("I", 16),
+}  # fmt: skip
+
+
+class Statuses(Sequence[Status]):
+    """Stats of many entries in one piece of memory, records `kernels.SEEN` one behind the other: whole columns of it are cheap."""
+
+    __slots__ = ("data", "plain")
+
+    def __init__(self, data: bytearray, plain: bool = False) -> None:
+        """`plain`: they are known to be regular files, each of one name."""
+        self.data = data
+        self.plain = plain
+
+    @classmethod
+    def of(cls, found: Iterable[Status]) -> Statuses:
+        return cls(bytearray().join([kernels.SEEN.pack(*status) for status in found]))
+
+    def __len__(self) -> int:
+        return len(self.data) // _SIZE
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            first, last, step = row.indices(len(self))
+            if step != 1:
+                raise ValueError("only rows that lie together")
+            return Statuses(self.data[first * _SIZE : max(first, last) * _SIZE], self.plain)
+        if row < 0:
+            row += len(self)
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        return _made(kernels.SEEN.unpack_from(self.data, row * _SIZE))
+
+    def __iter__(self) -> Iterator[Status]:
+        return map(_made, kernels.SEEN.iter_unpack(self.data))
+
+    def column(self, name: str) -> array[int]:
+        """All values of one field of `Status`."""
+        typecode, place = _COLUMNS[name]
+        out: array[int] = array(typecode)
+        if self.data:
+            out.frombytes(memoryview(self.data).cast(typecode)[place :: _SIZE // out.itemsize].tobytes())
+        return out
+
+    def looked(self) -> Statuses:
+        """The same, with `plain` as it is."""
+        self.plain = all(status.st_mode & KIND == stat.S_IFREG and status.st_nlink == 1 for status in self)
+        return self
 
 
 def status_of(found: os.stat_result) -> Status:
@@ -71,7 +127,7 @@ class Door:
         door = self._door
         if door is not None:
             fd = door.enter(above, name)
-            status = _make(door.status)
+            status = _made(door.status)
             if fd < 0:
                 return Entered(fd, status)
             names = door.names
@@ -93,12 +149,12 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def scan(fd: int, names: list[bytes]) -> list[Status]:
+def scan(fd: int, names: list[bytes]) -> Statuses:
     """The stat of each of these entries of an open directory, links not followed."""
     lib = kernels.library()
     if lib is None or not names:
-        return [_status(fd, name) for name in names]
-    return list(map(_make, kernels.SEEN.iter_unpack(kernels.stat_many(lib, fd, names))))
+        return Statuses.of([_status(fd, name) for name in names]).looked()
+    return Statuses(*kernels.stat_many(lib, fd, names))
 
 
 def _status(fd: int, name: bytes) -> Status:

@@ -54,6 +54,16 @@ def total_memory() -> int:
     return max(0, min(found))
 
 
+def name() -> str:
+    """The operating system, its release, the processor's architecture and the C library. `platform.platform` starts a process to know."""
+    found = os.uname()
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (OSError, ValueError):  # another C library
+        libc = ""
+    return "-".join(filter(None, (found.sysname, found.release, found.machine, libc.replace(" ", ""))))
+
+
 def raise_file_limit() -> None:
     """Let this process open as many files as the hard limit allows: deep trees hold one descriptor a level."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -14,7 +14,7 @@ from torpor.errors import NotFound, UsageError
 from torpor.format.tree import DEPTH_MAX
 from torpor.jobs import Scope, show_path
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
-from torpor.workspace.scan import KIND, MODE, OPEN_DIRECTORY, Door, Status, listing, scan, status_of
+from torpor.workspace.scan import KIND, OPEN_DIRECTORY, Door, Status, Statuses, listing, scan, status_of
 
 _SAVED = {stat.S_IFREG, stat.S_IFLNK}
 
@@ -38,7 +38,7 @@ class Run(NamedTuple):
 
     folder: Folder
     names: list[bytes]
-    stats: list[Status]
+    stats: Statuses
 
 
 class Found(NamedTuple):
@@ -175,11 +175,10 @@ class _Walker:
         """What was listed as something else than a directory, as it is now."""
         names = self._excludes.keep(folder.relative, names)
         stats = scan(folder.fd, names)
-        kinds = {status[MODE] & KIND for status in stats}
-        if not kinds <= _SAVED:
+        if not stats.plain and not {status.st_mode & KIND for status in stats} <= _SAVED:
             first = 0
             for row, (name, status) in enumerate(zip(names, stats, strict=True)):
-                if status[MODE] & KIND in _SAVED:
+                if status.st_mode & KIND in _SAVED:
                     continue
                 if first < row:
                     yield Run(folder, names[first:row], stats[first:row])
