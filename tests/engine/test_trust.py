@@ -6,7 +6,7 @@ A hostile rental is played by the real engine with one lie in it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,16 +43,19 @@ class Lying(InProcess):
 @contextmanager
 def hashes(lies: dict[bytes, bytes]) -> Iterator[None]:
     """The id of the bytes on the left is told as that of the bytes on the right."""
-    true = Shared.hash
+    true, true_all = Shared.hash, Shared.hash_all
 
     def false(self: Shared, data: memoryview | bytes) -> bytes:
         return true(self, lies.get(bytes(data), data))
 
-    Shared.hash = false  # type: ignore[method-assign]
+    def false_all(self: Shared, data: memoryview, offsets: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        return [false(self, data[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+
+    Shared.hash, Shared.hash_all = false, false_all  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Shared.hash = true  # type: ignore[method-assign]
+        Shared.hash, Shared.hash_all = true, true_all  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -53,6 +53,12 @@ for codec, width, lead in [(1, 0, 0), (3, 2, 0), (3, 2, 1), (3, 4, 0), (3, 4, 3)
                     pass
 for size in range(40):
     plane_bits(few[:size], 4, size % 4)
+from array import array
+pieces = memoryview(bytearray(few[:40_000]))
+for size in (0, 1, 64, 65, 1000, 1024, 1025, 5000):
+    offsets = array("I", [*range(0, 30_000, 997), 40_000 - size])
+    lengths = array("I", [size] * len(offsets))
+    kernels.hash_many(kernels.library(), pieces, offsets, lengths, bytes(32))
 print("good", good)
 if len(sys.argv) > 3:  # does anybody watch?
     short = bytearray(5000)

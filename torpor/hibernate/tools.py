@@ -17,6 +17,7 @@ from torpor.format.meta import Problem
 from torpor.format.version import CHUNK_MAX
 from torpor.hibernate.dedupe import Dedupe
 from torpor.hibernate.packer import Packer, Slices
+from torpor.native.hashing import hash_pieces
 from torpor.pages import pages
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ class Shared(msgspec.Struct):
 
     def hash_all(self, data: memoryview, offsets: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
         """Of each of these pieces of `data`."""
-        id_of = self.hash
-        return [id_of(data[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+        return hash_pieces(data, offsets, lengths, self.id_key)
 
 
 class Worker:

@@ -40,11 +40,13 @@ _SIGNATURES: dict[str, list[type]] = {
     "torpor_ids_known": [_pointer, ctypes.c_uint64, _pointer, ctypes.c_char_p, _size],
     "torpor_ids_add": [_pointer, ctypes.c_uint64, _pointer, _size, _size],
     "torpor_check_tree": [_pointer, ctypes.c_char_p],
+    "torpor_hash_many": [_pointer, _pointer, _pointer, _size, ctypes.c_char_p, _pointer],
 }
 _RESULTS: dict[str, type] = {
     "torpor_enter": ctypes.c_int,
     "torpor_ids_known": ctypes.c_size_t,
     "torpor_check_tree": ctypes.c_int,
+    "torpor_hash_many": ctypes.c_int,
     "torpor_make_folders": _size,
     "torpor_stat_many": _size,
     "torpor_read_small": ctypes.c_uint64,
@@ -157,6 +159,16 @@ def ids_known(lib: ctypes.CDLL, slots: array[int], ids: bytearray, wanted: bytes
 def ids_add(lib: ctypes.CDLL, slots: array[int], ids: bytearray, first: int, end: int) -> None:
     """Give slots to the rows from `first` to `end`; fewer rows than half the slots."""
     lib.torpor_ids_add(slots.buffer_info()[0], len(slots) - 1, address(ids), first, end)
+
+
+def hash_many(lib: ctypes.CDLL, data: memoryview, offsets: array[int], lengths: array[int], key: bytes) -> list[bytes] | None:
+    """Keyed BLAKE3 of pieces of writable `data`, all of which must lie in it (both columns `I`, not empty); `key`: 32 bytes. None where
+    this processor has no kernel for it."""
+    count = len(offsets)
+    ids = bytearray(32 * count)
+    done = lib.torpor_hash_many(address(data), offsets.buffer_info()[0], lengths.buffer_info()[0], count, key, address(ids))
+    found = bytes(ids)
+    return [found[at : at + 32] for at in range(0, 32 * count, 32)] if done else None
 
 
 class Door:

@@ -18,6 +18,7 @@ from torpor.format.crypto import TAG, Sealer
 from torpor.format.index import Pack
 from torpor.format.pack import Row, chunk_aad, chunk_aad_prefix, open_table, parse_header
 from torpor.format.version import CHUNK_MAX, PACK_MAX
+from torpor.native.hashing import hash_pieces
 from torpor.storage.rate import Rate
 from torpor.storage.retry import system_timing
 from torpor.storage.transfer import Transfer
@@ -186,8 +187,11 @@ class Scrub:
             raise Damaged(f"the index and the pack disagree about chunk {n}")
 
     def _small_files(self, raw: memoryview, place: int, n: int) -> None:
-        for offset, size, id in self._files.get(place, ()):
-            if blake3(raw[offset : offset + size], key=self._id_key).digest() != id:
-                raise Damaged(f"a file in chunk {n} has other bytes than its id says")
+        files = self._files.get(place)
+        if not files:
+            return
+        offsets, sizes, ids = zip(*files, strict=True)
+        if hash_pieces(raw, offsets, sizes, self._id_key) != list(ids):
+            raise Damaged(f"a file in chunk {n} has other bytes than its id says")
         with self._lock:
-            self.findings.files += len(self._files.get(place, ()))
+            self.findings.files += len(files)

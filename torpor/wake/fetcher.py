@@ -18,6 +18,7 @@ from torpor.format.entries import EntryBlock, decoded
 from torpor.format.pack import chunk_aad, chunk_aad_prefix
 from torpor.format.version import CLASS_LARGE, CODEC_PLANES
 from torpor.jobs import RestoreJob
+from torpor.native.hashing import hash_pieces
 from torpor.plan.fetch import Piece, Unit
 from torpor.plan.limits import UNIT_MAX
 from torpor.storage.sources import CACHE, SPOILED, Sources
@@ -216,11 +217,11 @@ class Fetcher:
         self, batch: Batch, block: EntryBlock, content: Contents, rows: list[int], data: memoryview, place: int, pack: str, last: bool
     ) -> int:
         """Check small files that lie in `data` and make them; of several, those before one that is damaged, if it is the `last` try."""
-        ranks, key = content.ranks, self._job.keys.id_key
+        ranks = content.ranks
         numbers = [ranks[row] for row in rows]
         offsets = [content.b_offset[rank] for rank in numbers]
         sizes = [block.size[row] for row in rows]
-        found = [blake3(data[at : at + size], key=key).digest() for at, size in zip(offsets, sizes, strict=True)]
+        found = hash_pieces(data, offsets, sizes, self._job.keys.id_key)
         wanted = content.ids(numbers)
         if found != wanted:
             if last:
