@@ -46,12 +46,8 @@ def key_id(sign_public: bytes, box_public: bytes) -> str:
 
 
 def generate(repository: str) -> Keyset:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-    private = PrivateKeys(
-        Ed25519PrivateKey.generate().private_bytes_raw(), X25519PrivateKey.generate().private_bytes_raw(), secrets.token_bytes(32)
-    )
+    # Any 32 random bytes are a private key of these curves (RFC 8032 §5.1.5, RFC 7748 §5).
+    private = PrivateKeys(secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
     return Keyset(repository, private, secrets.token_bytes(recovery.LENGTH))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -249,7 +249,7 @@ class _Engine:
             problems=_counts(problems), problem_paths=[f"{p.kind}: {show_path(p.path)}" for p in problems[:1000]],
             stages=progress.busy(), seconds=round(time.monotonic() - began, 3), compared=job.compare,
             read_files=shared.read_files, read_bytes=shared.read_bytes,
-            versions={"torpor": __version__, "python": platform.python_version(), "system": system.name()},
+            versions={"torpor": __version__, "python": sys.version.split()[0], "system": system.name()},
             excludes=used, traffic=Traffic(*self._transfer.counters()), tuned=self._tuned,
         )  # fmt: skip
 
