@@ -28,6 +28,18 @@ def test_everything_is_said_and_the_code_is_kept(tmp_path: Path) -> None:
     assert wrong.returncode == json.loads(wrong.stdout)["exit_code"] != 0
 
 
+@pytest.mark.parametrize("words", ["--version", "snapshots --json"])
+def test_what_can_not_be_said_is_a_failure(words: str, tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    env |= {"TORPOR_HOME": str(tmp_path / "home"), "TORPOR_STORAGE": (tmp_path / "store").as_uri()}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "torpor.cli", *words.split()], env=env, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode != 0
+    assert b"No space left on device" in done.stderr
+
+
 def ended(before: str) -> bytes:
     """What a process says that does `before` and then is `torpor --version`."""
     first, last = (

@@ -62,5 +62,11 @@ def test_pieces_that_are_not_there() -> None:
     end = len(DATA)
     for offsets, lengths in (([0, end - 3], [5, 9]), ([end + 5, 1], [1, 1]), ([0, 0], [1 << 33, 1])):
         assert hash_pieces(DATA, offsets, lengths, KEY) == expected(offsets, lengths)
+    assert hash_pieces(DATA[:0], [0, 0], [0, 0], KEY) == expected([0, 0], [0, 0])
+    many = [1 << 32, *[1] * 140_000]  # on average they are short
+    assert hash_pieces(DATA[:2000], [0] * len(many), many, KEY)[:2] == [
+        blake3(DATA[:2000], key=KEY).digest(),
+        blake3(DATA[:1], key=KEY).digest(),
+    ]
     assert hash_pieces(DATA, [], [], KEY) == []
     assert hash_pieces(DATA.toreadonly(), [1, 2], [3, 4], KEY) == expected([1, 2], [3, 4])

@@ -17,13 +17,13 @@ def command() -> None:
     """
     code = main()
     if not any(name in sys.modules for name in _HOLDERS) and not _threads():
-        for stream in (sys.stdout, sys.stderr):
-            try:
+        try:
+            for stream in (sys.stdout, sys.stderr):
                 if stream is not None:  # closed before the start
                     stream.flush()
-            except (OSError, ValueError):  # nobody reads; a result was flushed when it was told, and its failure met
-                continue
-        os._exit(code)
+            os._exit(code)
+        except (OSError, ValueError):  # what was said is lost; Python, which tries once more, says so and fails
+            pass
     sys.exit(code)
 
 

@@ -149,6 +149,7 @@ class Bundler:
             if status.error or status.st_size >= SMALL_FILE:
                 self._large(file.window, file.row, file.path)  # it says what is wrong
             else:
+                file.window.update(file.row, status, True)  # what is read from here on has this size, and these times
                 alone = Files()
                 alone.extend(file.window, file.row, b"", [file.path], Statuses.of([status]))
                 self._read(alone, bundle)

@@ -29,7 +29,7 @@ from torpor.workspace.walk import Found, Run, found_in, runs
 
 ROWS = 1 << 14  # entries in a block, of the 65,536 that a section may have: the last is encoded when all else is done
 REFS_MAX = 1 << 20  # references in one block before it is closed early
-UNSETTLED = 3  # blocks that may wait for workers at once
+UNSETTLED = 12  # blocks that may wait for workers at once
 
 
 class Collector:

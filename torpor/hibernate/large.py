@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 UNIT = 4  # steps one piece of work covers
 
 
+class _Unreadable(Exception):
+    """The file can't be read: not an error of the store, a codec or the machine, which ends the job."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror)
+        self.error = error
+
+
 class LargeFile:
     """One large file on its way. `begin` plans it; `read` is called for stretches of its plan, on any thread."""
 
@@ -99,7 +107,8 @@ class LargeFile:
             for number in range(first, first + count):
                 offset, length, hole = self._steps[number]
                 self._refs[number] = self._hole(length) if hole else self._step(worker, offset, length)
-        except OSError as error:
+        except _Unreadable as failure:
+            error = failure.error
             with self._lock:
                 self._left -= 1
                 failed = not self._short and self._fd >= 0
@@ -128,7 +137,10 @@ class LargeFile:
         data = worker.view[:length]
         done = 0
         while done < length:
-            got = os.preadv(self._fd, [data[done:]], offset + done)
+            try:
+                got = os.preadv(self._fd, [data[done:]], offset + done)
+            except OSError as error:
+                raise _Unreadable(error) from error
             if got == 0:  # it shrank: the rest is zeros, and the file is torn
                 data[done:] = bytes(length - done)
                 break
