@@ -43,7 +43,7 @@ def test_what_can_not_be_said_is_a_failure(words: str, tmp_path: Path) -> None:
 def ended(before: str) -> bytes:
     """What a process says that does `before` and then is `torpor --version`."""
     first, last = (
-        "import atexit, sys, threading, time\nsys.argv = ['torpor', '--version']",
+        "import atexit, sys, threading\nsys.argv = ['torpor', '--version']",
         "from torpor.cli.main import command\ncommand()",
     )
     code = f"{first}\n{before}\n{last}"
@@ -58,8 +58,8 @@ AT_THE_END = "atexit.register(print, 'taken down')"
     [
         (AT_THE_END, False),
         (f"{AT_THE_END}\nsys.modules['prefect'] = sys", True),
-        (f"{AT_THE_END}\nthreading.Thread(target=lambda: (time.sleep(0.3), print('done'))).start()", True),
-        (f"{AT_THE_END}\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()", False),
+        (f"{AT_THE_END}\nthreading.Thread(target=lambda: (threading.Event().wait(0.3), print('done'))).start()", True),
+        (f"{AT_THE_END}\nthreading.Thread(target=threading.Event().wait, daemon=True).start()", False),
         (f"{AT_THE_END}\nsys.stderr = None", False),
     ],
 )

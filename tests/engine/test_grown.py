@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import torpor.hibernate.bundler
-import torpor.pages
 from tests.engine.lab import Lab, same, write
 from torpor.events import Event
+from torpor.hibernate import small
 
 
 @pytest.mark.parametrize("grown", [1_040_000, 1_060_000])
 def test_small_files_that_no_longer_fit_their_bundle(grown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read again, one by one or as large files: with the size and the times that they have by then."""
-    root, fill, done = tmp_path / "workspace", torpor.hibernate.bundler.fill, []
+    root, fill = tmp_path / "workspace", small.fill
+    done: list[int] = []
     for number in range(9):
         write(root / f"file{number}", os.urandom(400_000))
         os.utime(root / f"file{number}", (1, 1))
@@ -30,7 +31,7 @@ def test_small_files_that_no_longer_fit_their_bundle(grown: int, tmp_path: Path,
         done.append(1)
         return fill(*arguments)
 
-    monkeypatch.setattr(torpor.hibernate.bundler, "fill", late)
+    monkeypatch.setattr("torpor.hibernate.bundler.fill", late)
     lab = Lab(tmp_path / "lab")
     lab.take(root)
     lab.check_all()
@@ -45,7 +46,7 @@ def test_small_files_that_no_longer_fit_their_bundle(grown: int, tmp_path: Path,
 def test_no_memory_is_no_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot without the file would be whole but for it, and somebody may accept that."""
     write(tmp_path / "workspace" / "large", b"text " * 800_000)
-    lab, made = Lab(tmp_path / "lab"), torpor.pages.mmap
+    lab, made = Lab(tmp_path / "lab"), mmap.mmap
     reading: list[Event] = []
 
     def none_left(*arguments: Any, **more: Any) -> Any:
@@ -57,7 +58,7 @@ def test_no_memory_is_no_unreadable_file(tmp_path: Path, monkeypatch: pytest.Mon
         if event.kind == "first_byte":
             reading.append(event)
 
-    monkeypatch.setattr(torpor.pages, "mmap", none_left)
+    monkeypatch.setattr("torpor.pages.mmap", none_left)
     with pytest.raises(MemoryError, match="no memory for"):
         lab.take(tmp_path / "workspace", listen=listen)
     reading.clear()
