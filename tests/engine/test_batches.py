@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -74,11 +74,12 @@ def test_what_comes_before_a_damaged_file_is_made(lab: Lab, tmp_path: Path, monk
         write(root / f"{number:02}", f"content {number}")
     lab.take(root)
 
-    def altered(data: Any, **named: Any) -> Any:
-        return blake3(b"altered" if bytes(data) == b"content 12" else data, **named)
+    def altered(data: memoryview, offsets: Sequence[int], lengths: Sequence[int], key: bytes) -> list[bytes]:
+        pieces = [bytes(data[at : at + size]) for at, size in zip(offsets, lengths, strict=True)]
+        return [blake3(b"altered" if piece == b"content 12" else piece, key=key).digest() for piece in pieces]
 
     with monkeypatch.context() as patch:
-        patch.setattr(torpor.wake.fetcher, "blake3", altered)
+        patch.setattr(torpor.wake.fetcher, "hash_pieces", altered)
         with pytest.raises(Damaged):
             lab.restore(tmp_path / "back")
     found = sorted(name for name in os.listdir(tmp_path / "back") if not name.startswith("."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,15 @@ def test_a_chunk_with_another_id(memory: Twins, monkeypatch: pytest.MonkeyPatch)
     """The first time its id is compared, it is wrong; then the copy's is taken. No file is made twice, or of the wrong bytes."""
     left = [4]
 
-    def hashed(data: memoryview, *, key: bytes) -> object:
+    def hashed(data: memoryview, *, key: bytes) -> Any:
         left[0] -= 1
         return _other_bytes(data, key=key) if left[0] >= 0 else blake3(data, key=key)
 
+    def pieces(data: memoryview, offsets: Sequence[int], lengths: Sequence[int], key: bytes) -> list[bytes]:
+        return [hashed(data[at : at + size], key=key).digest() for at, size in zip(offsets, lengths, strict=True)]
+
     monkeypatch.setattr("torpor.wake.fetcher.blake3", hashed)
+    monkeypatch.setattr("torpor.wake.fetcher.hash_pieces", pieces)
     notes = memory.restore(workers=1).notes
     assert _says(notes, memory.first, "holds other bytes than the index says")
 
