@@ -80,7 +80,7 @@ class EntryBlock:
         self.content.append(None)
         return len(self.names) - 1
 
-    def open(self, parent: int, names: list[bytes], type: int) -> int:
+    def add_rows(self, parent: int, names: list[bytes], type: int) -> int:
         """Append rows that share parent and type; the first one's number. `mode`, `uid`, `gid`, `mtime` and `size` are still to be set."""
         first, count = len(self.names), len(names)
         self.parent.extend((parent,) * count)

@@ -36,13 +36,13 @@ class Window:
     def add(self, parent: int, name: bytes, kind: int, status: Status, racy: bool) -> int:
         self._seen += SEEN.pack(*status)
         self._racy.append(RACY if racy else 0)
-        return self.block.open(parent, [name], kind)
+        return self.block.add_rows(parent, [name], kind)
 
     def add_files(self, parent: int, names: list[bytes], found: Statuses, contents: list[Content] | None = None) -> int:
         """Rows of files that are still to be read, or that hold this; the number of the first."""
         self._seen += found.data
         self._racy.extend((RACY if contents is None else 0,) * len(names))
-        first = self.block.open(parent, names, entries.FILE)
+        first = self.block.add_rows(parent, names, entries.FILE)
         if contents is not None:
             self.block.content[first:] = contents
         return first

@@ -1,7 +1,7 @@
 /* Keyed BLAKE3 of many pieces in one call, eight compressions side by side: chunks of one piece, or of several short ones.
 
    Written after the specification (github.com/BLAKE3-team/BLAKE3-specs); the module `blake3` says the same of every piece, and does it
-   where there is no AVX2. Long pieces are hashed by it as fast as here. */
+   where there is no AVX2. Long pieces go to it, which is faster with them. */
 
 #include "kernels.h"
 

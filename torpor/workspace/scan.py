@@ -84,7 +84,7 @@ class Statuses(Sequence[Status]):
             out.frombytes(memoryview(self.data).cast(typecode)[place :: _SIZE // out.itemsize].tobytes())
         return out
 
-    def looked(self) -> Statuses:
+    def checked(self) -> Statuses:
         """The same, with `plain` as it is."""
         self.plain = all(status.st_mode & KIND == stat.S_IFREG and status.st_nlink == 1 for status in self)
         return self
@@ -153,7 +153,7 @@ def scan(fd: int, names: list[bytes]) -> Statuses:
     """The stat of each of these entries of an open directory, links not followed."""
     lib = kernels.library()
     if lib is None or not names:
-        return Statuses.of([_status(fd, name) for name in names]).looked()
+        return Statuses.of([_status(fd, name) for name in names]).checked()
     return Statuses(*kernels.stat_many(lib, fd, names))
 
 

@@ -181,13 +181,13 @@ class _Walker:
                 if status.st_mode & KIND in _SAVED:
                     continue
                 if first < row:
-                    yield Run(folder, names[first:row], stats[first:row].looked())
+                    yield Run(folder, names[first:row], stats[first:row].checked())
                 first = row + 1
                 if stat.S_ISDIR(status.st_mode):
                     yield from self._directory(folder, name)
                 else:
                     self._refuse(folder.path + b"/" + name, status)
-            names, stats = names[first:], stats[first:].looked()
+            names, stats = names[first:], stats[first:].checked()
         if names:
             yield Run(folder, names, stats)
 
