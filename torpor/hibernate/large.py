@@ -16,6 +16,7 @@ from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.plan.cuts import mark_holes, steps
 from torpor.workspace.record import is_racy
+from torpor.workspace.scan import Status, status_of
 from torpor.workspace.walk import open_regular
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class LargeFile:
         self._tries += 1
         self._short = False
         self._looked_at = time.time_ns()
-        self._before = os.fstat(self._fd)
+        self._before = status_of(os.fstat(self._fd))
         if not stat.S_ISREG(self._before.st_mode):
             self._give_up("vanished", "it became another kind of file")
             return []
@@ -161,7 +162,7 @@ class LargeFile:
             self._close()
             self._window.drop(self._row)
             return
-        after = os.fstat(self._fd)
+        after = status_of(os.fstat(self._fd))
         if same(self._before, after):
             self._settle_read(after, torn=False)
         elif self._tries < TRIES:
@@ -171,7 +172,7 @@ class LargeFile:
             self._shared.report(self._path, "torn")
             self._settle_read(self._before, torn=True)
 
-    def _settle_read(self, status: os.stat_result, torn: bool) -> None:
+    def _settle_read(self, status: Status, torn: bool) -> None:
         window, row = self._window, self._row
         window.update(row, status, torn or is_racy(status, self._looked_at))
         if torn:

@@ -11,12 +11,12 @@ from torpor.hibernate.window import Window
 from torpor.workspace import attributes
 from torpor.workspace.record import RACY
 from torpor.workspace.recorded import Recorded
-from torpor.workspace.scan import Stat, Statuses
+from torpor.workspace.scan import Status, Statuses
 
 TRIES = 3  # how often a file that changes while it is read is read again before it is reported as torn
 
 
-def same(before: Stat, after: Stat) -> bool:
+def same(before: Status, after: Status) -> bool:
     """Whether nothing changed between two stats of one file."""
     return (
         before.st_size == after.st_size
@@ -26,7 +26,7 @@ def same(before: Stat, after: Stat) -> bool:
     )
 
 
-def data_extents(fd: int, status: Stat) -> array[int] | None:
+def data_extents(fd: int, status: Status) -> array[int] | None:
     """The data of a sparse file as a flat array (offset, length, …), from SEEK_DATA and SEEK_HOLE; None for a file without holes."""
     size = status.st_size
     if status.st_blocks * 512 >= size:
@@ -48,7 +48,7 @@ def data_extents(fd: int, status: Stat) -> array[int] | None:
     return None if len(out) == 2 and out[0] == 0 and out[1] == size else out
 
 
-def unchanged(status: Stat, old: Recorded, stable_inodes: bool) -> bool:
+def unchanged(status: Status, old: Recorded, stable_inodes: bool) -> bool:
     """Whether a snapshot takes a file from the record without reading it, if the store still has its chunks."""
     block, stats, row = old.block, old.stats, old.row
     return (

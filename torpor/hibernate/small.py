@@ -17,14 +17,14 @@ from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.native import kernels
 from torpor.workspace.record import RACY, RACY_NS, is_racy
-from torpor.workspace.scan import Statuses
+from torpor.workspace.scan import Statuses, status_of
 from torpor.workspace.walk import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torpor.codecs.choose import Chooser
-    from torpor.workspace.scan import Stat, Status
+    from torpor.workspace.scan import Status
 
 _FLAGS = bytes((RACY, RACY, 0)) + bytes(253)  # by what kernels.read_small says of a file; after 2 every later change will show
 _LEFT = b"\1" + bytes(255)
@@ -246,12 +246,12 @@ def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
         window.drop(row)
         return None
     try:
-        before: Stat = file.status
+        before = file.status
         got = 0
         for attempt in range(TRIES):
             looked_at = time.time_ns()
             if attempt:
-                before = os.fstat(fd)
+                before = status_of(os.fstat(fd))
             if not stat.S_ISREG(before.st_mode):
                 shared.report(file.path, "vanished", "it became another kind of file")
                 window.drop(row)
@@ -261,7 +261,7 @@ def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
                 return size
             extents = data_extents(fd, before)
             got = os.preadv(fd, [view[at : at + size]], 0) if size else 0
-            after = os.fstat(fd)
+            after = status_of(os.fstat(fd))
             if got == size and same(before, after):
                 window.update(row, after, is_racy(after, looked_at))
                 if extents is not None:

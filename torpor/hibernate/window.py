@@ -10,7 +10,7 @@ from torpor.format import entries
 from torpor.format.entries import Bundled, Content, EntryBlock
 from torpor.native.kernels import SEEN
 from torpor.workspace.record import RACY, Stats
-from torpor.workspace.scan import Stat, Status, Statuses, status_of
+from torpor.workspace.scan import Status, Statuses
 
 _SIZELESS = bytes(kind != entries.FILE for kind in range(256))  # types whose rows have no size
 
@@ -63,10 +63,9 @@ class Window:
         with self._lock:
             self.pending += rows
 
-    def update(self, row: int, status: Stat, racy: bool, size: int | None = None) -> None:
+    def update(self, row: int, status: Status, racy: bool, size: int | None = None) -> None:
         """Take the stat that belongs to the bytes read. `size` is how many were."""
-        found = status if isinstance(status, Status) else status_of(status)
-        SEEN.pack_into(self._seen, row * SEEN.size, *(found if size is None else found._replace(st_size=size)))
+        SEEN.pack_into(self._seen, row * SEEN.size, *(status if size is None else status._replace(st_size=size)))
         self._racy[row] = RACY if racy else 0
 
     def racy(self, first: int, flags: bytes | bytearray) -> None:

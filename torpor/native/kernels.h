@@ -17,16 +17,20 @@
 #define CLONES
 #endif
 
-/* Times are nanoseconds since 1970, and may lie before that. */
+/* Times are nanoseconds since 1970, and may lie before that. What 64 bits don't hold is the nearest that whole seconds of them do, as
+   in torpor/workspace/scan.py. */
 #define SECOND 1000000000LL
+#define SECONDS (INT64_MAX / SECOND)
 
-static inline int64_t nanoseconds(struct timespec at) { return at.tv_sec * SECOND + at.tv_nsec; }
+static inline int64_t nanoseconds(struct timespec at)
+{
+    return at.tv_sec < -SECONDS ? -SECONDS * SECOND : at.tv_sec >= SECONDS ? SECONDS * SECOND - 1 : at.tv_sec * SECOND + at.tv_nsec;
+}
 
 static inline struct timespec moment(int64_t at)
 {
-    struct timespec found;
-    found.tv_sec = at / SECOND - (at % SECOND < 0);
-    found.tv_nsec = at - found.tv_sec * SECOND;
+    int64_t seconds = at / SECOND, rest = at % SECOND;
+    struct timespec found = {.tv_sec = seconds - (rest < 0), .tv_nsec = rest + (rest < 0 ? SECOND : 0)};
     return found;
 }
 

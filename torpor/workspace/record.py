@@ -27,7 +27,7 @@ from torpor.format.chunks import ChunkList
 from torpor.format.pack import FRAME, ROW
 from torpor.format.untrusted import BROKEN
 from torpor.format.version import ROWS_MAX, SECTION_MAX
-from torpor.workspace.scan import Stat
+from torpor.workspace.scan import Status
 
 _MAGIC = b"torporRC"
 _VERSION = 3
@@ -90,7 +90,7 @@ class Stats(msgspec.Struct):
         return stats
 
 
-def is_racy(status: Stat, looked_at: int, margin: int = RACY_NS) -> bool:
+def is_racy(status: Status, looked_at: int, margin: int = RACY_NS) -> bool:
     """Whether a change right after `looked_at` (ns since 1970) could leave the same times behind.
 
     A later change moves an mtime of the far future to now, as it moves one of the past; a ctime of the future means that the clock

@@ -14,7 +14,10 @@ from torpor.native import kernels
 
 
 class Status(NamedTuple):
-    """What torpor needs of a stat, by the names that `os.stat_result` has for it. `error`: errno, if there is no stat."""
+    """What torpor needs of a stat, by the names that `os.stat_result` has for it. `error`: errno, if there is no stat.
+
+    Times lie between `FIRST_TIME` and `LAST_TIME`; one that does not is the nearest that does.
+    """
 
     st_dev: int
     st_ino: int
@@ -29,13 +32,13 @@ class Status(NamedTuple):
     error: int = 0
 
 
-Stat = os.stat_result | Status
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY = ord("d")
 _NOTHING = Status(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _made = partial(tuple.__new__, Status)  # as Status._make, without a call of Python
 KIND = 0o170000  # the bits of a mode that tell a file from a directory
 _SIZE = kernels.SEEN.size
+FIRST_TIME, LAST_TIME = -9_223_372_036 * 10**9, 9_223_372_036 * 10**9 - 1  # ns since 1970 (docs/format.md §7): years 1677 to 2262
 # Where in a record SEEN each field lies: the type of the array that takes it, and its place among items of that width.
 _COLUMNS: dict[str, tuple[Literal["Q", "q", "I"], int]] = {
     **{name: ("Q", place) for place, name in enumerate(("st_dev", "st_ino", "st_size", "st_blocks", "st_nlink"))},
@@ -92,9 +95,14 @@ class Statuses(Sequence[Status]):
 
 def status_of(found: os.stat_result) -> Status:
     return Status(
-        found.st_dev, found.st_ino, found.st_size, found.st_blocks, found.st_nlink, found.st_mtime_ns, found.st_ctime_ns,
-        found.st_mode, found.st_uid, found.st_gid,
+        found.st_dev, found.st_ino, found.st_size, found.st_blocks, found.st_nlink, _moment(found.st_mtime_ns),
+        _moment(found.st_ctime_ns), found.st_mode, found.st_uid, found.st_gid,
     )  # fmt: skip
+
+
+def _moment(time: int) -> int:
+    """As kernels.h has it: file systems keep times for which 64 bits of nanoseconds are too few."""
+    return min(max(time, FIRST_TIME), LAST_TIME)
 
 
 def listing(fd: int) -> list[tuple[bytes, bool]]:
