@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.words import amount, rate, size
+from tasks.words import amount, rate
 from torpor.control.kinds import Kind, by_kind
 from torpor.control.repository import open_repository
 from torpor.settings import load
+from torpor.units import size
 
 WIDTH = 100
 _SUFFIXES = {

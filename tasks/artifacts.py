@@ -12,8 +12,9 @@ import httpx
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact, create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from tasks.words import amount, rate, size
+from tasks.words import amount, rate
 from torpor.format.manifest import Receipt
+from torpor.units import size
 
 logger = logging.getLogger("prefect.torpor.artifacts")
 

@@ -13,13 +13,13 @@ from tasks.policy import POLICY
 from tasks.session import Session
 from tasks.snapshot import look
 from tasks.stages import completed, follow
-from tasks.words import size
 from torpor.control import destroy, receipts
 from torpor.control.destroy import LEFT_RUNNING, Acceptance
 from torpor.control.receipts import Depth, Verified
 from torpor.control.snapshots import Taken
 from torpor.errors import Damaged, TorporError
 from torpor.jobs import CheckResult, Scope
+from torpor.units import size
 
 
 @contextmanager

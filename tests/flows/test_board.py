@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tasks.board import Figures, StageBoard
-from tasks.words import amount, rate, size
+from tasks.words import amount, rate
 from torpor.errors import StorageUnavailable
 from torpor.events import Event, Progress
 
@@ -21,7 +21,7 @@ def test_a_stage_is_over_when_it_ended() -> None:
     progress.end("upload")
     figures, over = board.wait("upload", 0)
     assert (figures.done, figures.total, figures.percent, over) == (2048, 2048, 100.0, True)
-    assert str(figures).startswith("2.0 KiB in 0.0 s")
+    assert str(figures).startswith("2.05 kB in 0.0 s")
 
 
 def test_whoever_waits_is_woken() -> None:
@@ -69,8 +69,5 @@ def test_rounds_add_up() -> None:
 
 
 def test_amounts() -> None:
-    assert [size(n) for n in (0, 1, 1023, 1024, 1536, 5 << 30, 3 << 50)] == [
-        "0 bytes", "1 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB", "5.0 GiB", "3.0 PiB",
-    ]  # fmt: skip
     assert (amount(1, "files"), amount(12345, "files")) == ("1 file", "12,345 files")
-    assert (rate(1 << 20, 2.0, "bytes"), rate(5, 0.01, "files")) == ("512.0 KiB/s", "")
+    assert (rate(1 << 20, 2.0, "bytes"), rate(5, 0.01, "files")) == ("524 kB/s", "")

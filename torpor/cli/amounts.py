@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torpor import units
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torpor.jobs import Traffic
 
-
-def size(count: float) -> str:
-    """`4.20 GB`: powers of 1000, three digits."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        count /= 1000
-        if count < 999.5 or unit == "PB":
-            break
-    return f"{count:.{max(0, 3 - len(str(int(count))))}f} {unit}"
+size = units.size
 
 
 def money(amount: float) -> str:

@@ -29,6 +29,7 @@ from torpor.jobs import PACKS_ASKED, Granter, SnapshotJob, SnapshotResult, Traff
 from torpor.plan import limits
 from torpor.storage.options import Options
 from torpor.storage.transfer import Transfer
+from torpor.units import size
 from torpor.workspace import excludes, journal, record, system
 from torpor.workspace.crew import Crew, Pool, Stop, Stopped
 from torpor.workspace.state import State, workspace_id
@@ -298,10 +299,10 @@ class _Engine:
             self._crew.call_off()
             self._packer.flush()
             self._uploads.finish()
-        mib = self._sent.bytes / 1048576
+        sent = f"{size(self._sent.bytes)} in {self._sent.objects} packs"
         return Interrupted(
             "The snapshot was interrupted.",
-            safe=f"{mib:.1f} MiB in {self._sent.objects} packs are in the store and are not sent again; earlier snapshots are untouched.",
+            safe=f"{sent} are in the store and are not sent again; earlier snapshots are untouched.",
             remedy="Run the same command again to go on from here.",
         )
 
