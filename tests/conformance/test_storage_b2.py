@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -13,16 +13,20 @@ from torpor.storage.base import Store
 from torpor.storage.table import open_store
 from torpor.testing.store_suite import StoreSuite
 
+PAGE = 47
+
 
 class TestB2(StoreSuite):
     prefix = "a.team/its-snapshots/"
+    many = 5 * PAGE
+    races = 15
 
     b2: B2
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _serve(cls) -> Iterator[None]:
-        with B2() as cls.b2:
+        with B2(page=PAGE) as cls.b2:
             yield
 
     def make_store(self) -> Store:
@@ -31,6 +35,10 @@ class TestB2(StoreSuite):
 
     def open_again(self, url: str) -> Store:
         return open_store(url, Access({"B2_KEY_ID": self.b2.key_id, "B2_APPLICATION_KEY": self.b2.key}))
+
+    def fill(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.raw_put(name, name.encode())
 
     def raw_get(self, name: str) -> bytes | None:
         found = self.b2.the_bucket.newest(self.prefix + name)
@@ -48,4 +56,3 @@ class TestB2AtTheRoot(TestB2):
     """Without a prefix of its own."""
 
     prefix = ""
-    many = 120  # that lists have pages was seen above

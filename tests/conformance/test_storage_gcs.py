@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,18 @@ from torpor.storage.gcs import GcsStore
 from torpor.testing.store_suite import StoreSuite
 
 PREFIX = "a/repository/"
+PAGE = 97
 
 
 class TestGcs(StoreSuite):
     """Its URL alone opens it again with what Google's own search for credentials finds in the environment."""
 
+    many = 5 * PAGE  # and more deletions than Google takes in one request
+    races = 15
+
     @pytest.fixture(autouse=True)
     def _serve(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        with Gcs(tmp_path) as self.gcs:
+        with Gcs(tmp_path, page=PAGE) as self.gcs:
             monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(self.gcs.credentials_file))
             yield
 
@@ -34,6 +38,10 @@ class TestGcs(StoreSuite):
     def make_store(self) -> Store:
         access = Access({"GOOGLE_APPLICATION_CREDENTIALS": str(self.gcs.credentials_file)})
         return GcsStore.from_url(f"gs://{self.gcs.bucket}/{PREFIX}?endpoint={self.gcs.url}", access)
+
+    def fill(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.raw_put(name, name.encode())
 
     def raw_get(self, name: str) -> bytes | None:
         found = self.gcs.objects.get(PREFIX + name)

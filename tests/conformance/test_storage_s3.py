@@ -16,6 +16,13 @@ from torpor.storage.s3 import S3Store
 from torpor.storage.table import open_store
 from torpor.testing.store_suite import StoreSuite
 
+PAGE = 97
+
+
+def short_pages(params: dict[str, object], **_: object) -> None:
+    """For a server whose pages are longer unless shorter ones are asked for."""
+    params["MaxKeys"] = PAGE
+
 
 class S3Suite(StoreSuite):
     """One server for all tests of a class, emptied before each; one client too, since boto3 takes its time to make one."""
@@ -26,11 +33,12 @@ class S3Suite(StoreSuite):
     emulator: S3Emulator
     access: Access
     opened: Store
+    races = 15
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _serve(cls) -> Iterator[None]:
-        with S3Emulator(cls.profile, page=97) as emulator:
+        with S3Emulator(cls.profile, page=PAGE) as emulator:
             cls.emulator = emulator
             cls.access = Access(dict(zip(cls.names_of_keys, (emulator.key, emulator.secret), strict=True)))
             cls.opened = open_store(cls.url.format(emulator.url), cls.access)
@@ -92,6 +100,8 @@ class TestRclone(StoreSuite):
     access: Access
     first: S3Store
     prefix: str
+    many = 5 * PAGE
+    races = 15
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
@@ -101,6 +111,7 @@ class TestRclone(StoreSuite):
             cls.access = Access({"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret})
             (server.folder / "bucket").mkdir()
             cls.first = S3Store.from_url(f"s3://bucket?endpoint={server.url}", cls.access)
+            cls.first._client.s3.meta.events.register("before-parameter-build.s3.ListObjectsV2", short_pages)
             yield
 
     def make_store(self) -> Store:

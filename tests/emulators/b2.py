@@ -68,10 +68,13 @@ class Faults:
 
 
 class B2:
-    """A service with one account, one bucket and one key that may do everything. `clock` ends keys and tokens."""
+    """A service with one account, one bucket and one key that may do everything. `clock` ends keys and tokens.
 
-    def __init__(self, clock: Clock = SYSTEM) -> None:
-        self.service = Service(clock)
+    `page`: names in a page of a list, however many are asked for; as its API says, there may be fewer.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM, page: int = PAGE_MAX) -> None:
+        self.service = Service(clock, page)
         self.the_bucket = self.service.make_bucket("torpor-tests")
         key = self.service.make_key()
         self.bucket, self.key_id, self.key = self.the_bucket.name, key.id, key.secret
@@ -290,15 +293,15 @@ def _upload_url(service: Service, token: str, body: dict[str, Any]) -> dict[str,
     return {"bucketId": bucket.id, "uploadUrl": f"{service.realm}{API}b2_upload_file/{bucket.id}/c{number}", "authorizationToken": name}
 
 
-def _page(body: dict[str, Any]) -> int:
+def _page(service: Service, body: dict[str, Any]) -> int:
     count = body.get("maxFileCount") or 100
     if not 1 <= count <= PAGE_MAX:
         raise Refusal(400, "out_of_range", f"maxFileCount out of range: {count}")
-    return int(count)
+    return min(int(count), service.page)
 
 
 def _list_names(service: Service, token: str, body: dict[str, Any]) -> dict[str, Any]:
-    count, prefix, start = _page(body), body.get("prefix") or "", body.get("startFileName") or ""
+    count, prefix, start = _page(service, body), body.get("prefix") or "", body.get("startFileName") or ""
     service.check(token, "listFiles", body["bucketId"], prefix)
     bucket = service.bucket(body["bucketId"])
     with service.lock:
@@ -309,7 +312,7 @@ def _list_names(service: Service, token: str, body: dict[str, Any]) -> dict[str,
 
 
 def _list_versions(service: Service, token: str, body: dict[str, Any]) -> dict[str, Any]:
-    count, prefix = _page(body), body.get("prefix") or ""
+    count, prefix = _page(service, body), body.get("prefix") or ""
     service.check(token, "listFiles", body["bucketId"], prefix)
     bucket = service.bucket(body["bucketId"])
     found = list(service.versions(bucket, prefix, body.get("startFileName") or "", body.get("startFileId") or ""))

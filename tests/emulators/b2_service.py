@@ -82,10 +82,11 @@ class Bucket:
 
 
 class Service:
-    """One account. All methods may be called from several threads; `clock` ends keys and tokens."""
+    """One account. All methods may be called from several threads; `clock` ends keys and tokens. `page`: as many files as a list has."""
 
-    def __init__(self, clock: Clock = SYSTEM) -> None:
+    def __init__(self, clock: Clock = SYSTEM, page: int = PAGE_MAX) -> None:
         self.clock = clock
+        self.page = page
         self.lock = threading.RLock()
         self.account = "0123456789ab"
         self.realm = ""

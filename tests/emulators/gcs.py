@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.emulators.gcs_json import Answer, JsonApi, Request, media, operation, problem
+from tests.emulators.gcs_json import PAGE_MAX, Answer, JsonApi, Request, media, operation, problem
 from tests.emulators.gcs_service import Refusal, Service, Stored
 from torpor.clock import SYSTEM, Clock
 
@@ -70,13 +70,16 @@ class Faults:
 
 
 class Gcs:
-    """A bucket and a service account that may do everything in it. `folder` is where the account's file goes."""
+    """A bucket and a service account that may do everything in it. `folder` is where the account's file goes.
 
-    def __init__(self, folder: Path, clock: Clock = SYSTEM) -> None:
+    `page`: names in a page of a list, however many are asked for.
+    """
+
+    def __init__(self, folder: Path, clock: Clock = SYSTEM, page: int = PAGE_MAX) -> None:
         self.bucket = "torpor-tests"
         self.email = "torpor@tests.iam.gserviceaccount.com"
         self.service = Service(self.bucket, self.email, _key().public_key(), clock)
-        self.json = JsonApi(self.service, self._inside_a_batch)
+        self.json = JsonApi(self.service, self._inside_a_batch, page)
         self.credentials_file = folder / "service-account.json"
         self.requests: list[Seen] = []
         self.faults = Faults()

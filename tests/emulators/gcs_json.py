@@ -55,12 +55,16 @@ def operation(method: str, path: str, query: str) -> str:
     return "list" if path.endswith("/o") else "get"
 
 
-class JsonApi:
-    """`before` is called with the operation of each call inside a batch, and may refuse it."""
+PAGE_MAX = 1000
 
-    def __init__(self, service: Service, before: Callable[[str], None]) -> None:
+
+class JsonApi:
+    """`before` is called with the operation of each call inside a batch, and may refuse it. `page`: as many names as a list has."""
+
+    def __init__(self, service: Service, before: Callable[[str], None], page: int = PAGE_MAX) -> None:
         self._service = service
         self._before = before
+        self._page = page
         self._sessions: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
         self._finished: dict[str, Answer] = {}
         self._numbers = itertools.count(1)
@@ -128,7 +132,7 @@ class JsonApi:
         prefix, after, limit = options.get("prefix", ""), options.get("pageToken", ""), int(options.get("maxResults", "1000"))
         with self._service.lock:
             found = sorted((name, stored) for name, stored in self._service.objects.items() if name.startswith(prefix) and name > after)
-        page = found[: min(limit, 1000)]
+        page = found[: min(limit, self._page)]
         answer: dict[str, Any] = {"kind": "storage#objects", "items": [self._resource(name, stored) for name, stored in page]}
         if len(page) < len(found):
             answer["nextPageToken"] = page[-1][0]
