@@ -50,11 +50,10 @@ def lab(s3: S3Emulator, tmp_path: Path) -> Bucket:
 
 
 def made(root: Path, shards: int) -> Path:
-    """A workspace, most of it nothing that shrinks; with 58 shards of 16 MiB it is 1 GiB."""
+    """A workspace, most of it nothing that shrinks; with 63 shards of 16 MiB it is 1 GiB."""
     for number in range(shards):
-        write(root / f"shard-{number}", noise(16 * MIB, number))
-    for number in range(4):
-        write(root / f"weights-{number}", weights("bf16", 24 * MIB, number))
+        write(root / f"shard-{number}", noise.__wrapped__(16 * MIB, number))  # not to be kept in memory for other tests
+    write(root / "weights", weights("bf16", 16 * MIB))
     for number in range(300):
         write(root / f"code/{number}.py", f"print({number})\n" * 50)
     return root
@@ -86,7 +85,7 @@ def sent(s3: S3Emulator) -> int:
 
 def test_one_request_in_twenty_fails(lab: Bucket, s3: S3Emulator, tmp_path: Path) -> None:
     """What it needs: as many requests as there would be if each was answered the first time."""
-    source = made(tmp_path / "source", 58)
+    source = made(tmp_path / "source", 63)
     before, s3.faults = sent(s3), now_and_then(0.05, 7)
     taken = lab.take(source)
     result = lab.restore(tmp_path / "stormy")
@@ -98,7 +97,7 @@ def test_one_request_in_twenty_fails(lab: Bucket, s3: S3Emulator, tmp_path: Path
     assert requests <= 1.3 * (requests - failed)
     assert taken.result.traffic.sent <= 1.1 * taken.result.stored_bytes
     assert result.traffic.received <= 1.1 * taken.result.stored_bytes
-    assert lab.verify().damage == {}
+    assert lab.verify(depth="presence").damage == {}  # all was read just now
 
 
 def after(count: int, fault: Fault, s3: S3Emulator) -> Callable[[Seen], Fault | None]:
@@ -114,22 +113,22 @@ def after(count: int, fault: Fault, s3: S3Emulator) -> Callable[[Seen], Fault | 
 
 
 def test_a_store_that_is_gone_ends_the_job_and_it_goes_on_later(lab: Bucket, s3: S3Emulator, tmp_path: Path) -> None:
-    source = made(tmp_path / "source", 24)
-    s3.faults = after(10, GONE, s3)
+    source = made(tmp_path / "source", 12)
+    s3.faults = after(3, GONE, s3)
     began = time.monotonic()
     with pytest.raises(StorageUnavailable) as caught:
-        lab.take(source, patience=3.0)
+        lab.take(source, patience=1.0)
     assert caught.value.retryable
     assert time.monotonic() - began < 100
     s3.faults = calm
     there = sum(lab.objects(PACKS).values())
-    assert there > 100 * MIB
+    assert there > 50 * MIB
     taken = lab.take(source)
     assert taken.result.traffic.sent <= taken.result.stored_bytes - 0.9 * there
 
-    s3.faults = after(20, GONE, s3)
+    s3.faults = after(24, GONE, s3)
     with pytest.raises(StorageUnavailable) as caught:
-        lab.restore(tmp_path / "copy", patience=3.0)
+        lab.restore(tmp_path / "copy", patience=1.0)
     assert caught.value.retryable
     s3.faults = calm
     heard: list[Event] = []
