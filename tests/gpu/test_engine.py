@@ -64,6 +64,7 @@ class Machine:
 
     def use(self, fault: str, after: int = 0) -> None:
         self.patch.setattr(lanes, "COMMAND", command(self.library, fault, after))
+        self.patch.setattr(lanes, "ANSWER", 1.0 if fault == "hang" else 5.0)
 
     def listen(self, event: Event) -> None:
         if event.kind == "note" and event.level == "warning":
@@ -88,7 +89,7 @@ class Machine:
 def machine(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     for module, name, value in [
         *((hibernate, "LEAST", 16 << 20), (hibernate, "TASTE", 4 << 20), (wake, "LEAST", 16 << 20), (wake, "TASTE", 2)),
-        *((lanes, "ANSWER", 5.0), (limits, "_SLOTS_MAX", 8)),
+        (limits, "_SLOTS_MAX", 8),
     ]:
         monkeypatch.setattr(module, name, value)
     workspace = tmp_path / "workspace"
@@ -267,10 +268,10 @@ def test_a_slow_gpu_is_given_up(machine: Machine) -> None:
 
 @pytest.mark.parametrize("job", ["snapshot", "restore"])
 def test_an_interruption_does_not_wait_for_a_gpu_that_hangs(machine: Machine, job: str) -> None:
-    machine.patch.setattr(lanes, "ANSWER", 1000.0)
     if job == "restore":
         machine.lab.take(machine.workspace, workers=1)
     machine.use("hang")
+    machine.patch.setattr(lanes, "ANSWER", 1000.0)
     hung = threading.Event()
 
     def watch(lane: Lane) -> None:
