@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.cli.door import Cli, finish, until
+from tests.docs.test_cli_docs import undocumented
 
 SMALL = ("--size", "8M")
 
@@ -26,6 +27,7 @@ def test_a_measurement(cli: Cli, folder: Path, tmp_path: Path) -> None:
     saved, page = tmp_path / "machine.json", tmp_path / "machine.md"
     done = cli.ok("bench", *SMALL, "--folder", folder, "--save", saved, "--report", page, "--json")
     answer = done.json
+    assert undocumented("bench", answer) == set()
     rows = {row["name"]: row for row in answer["rows"]}
     measured = {name for name, row in rows.items() if row["value"]}
     assert {"memory copy", "keyed BLAKE3", "seal (AES-256-GCM)", "open (AES-256-GCM)", "disk write", "disk read", "walk"} <= measured
@@ -64,8 +66,7 @@ def test_no_store_and_a_page(cli: Cli, folder: Path, tmp_path: Path) -> None:
     assert "no store was named" in text
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", ["workspace", "repository"])
+@pytest.mark.parametrize(("signum", "when"), [(signal.SIGINT, "workspace"), (signal.SIGTERM, "repository")])
 def test_an_interrupted_measurement_leaves_nothing(cli: Cli, folder: Path, signum: signal.Signals, when: str) -> None:
     process = cli.start("bench", "--size", "24M", "--folder", folder, "--json")
     until(lambda: any(folder.glob(f"*/{when}")), f"the {when}")

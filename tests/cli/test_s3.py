@@ -19,14 +19,14 @@ def test_there_and_back(profile: str, tmp_path: Path, workspace: Path) -> None:
         cli = Cli(tmp_path / "home", tmp_path / "none", variables(s3, profile))
         made = cli.run("snapshot", workspace, "--json", "-v")
         assert made.code == 0, made.err
-        verified = cli.run("verify", "latest", "--full", "--json", "-v")
-        assert verified.code == 0, verified.err
         back = cli.run("restore", "latest", tmp_path / "back", "--json", "-v")
         assert back.code == 0, back.err
         signed = [seen for seen in s3.requests if "X-Amz-Expires" in seen.query]
-        said = [made, verified, back]
+        said = [made, back]
         if profile in ("aws", "b2"):  # with conditional writes and without
-            said.append(cli.run("doctor", "--json", "-v"))  # it tries what a host may not do, too
+            verified = cli.run("verify", "latest", "--full", "--json", "-v")
+            assert verified.code == 0, verified.err
+            said += [verified, cli.run("doctor", "--json", "-v")]  # which tries what a host may not do, too
         for done in said:
             assert s3.secret not in done.out + done.err
             assert "X-Amz-Signature" not in done.out + done.err

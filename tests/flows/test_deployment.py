@@ -17,9 +17,11 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.states import Cancelling
+from prefect.workers.process import ProcessWorker
 
 from flows.hibernate import hibernate
 from tests.flows.field import MIB, Field, fill, flow_run, newest, until
@@ -99,11 +101,18 @@ def prefect(*arguments: str, folder: Path, environment: dict[str, str]) -> subpr
 @pytest.fixture(scope="module")
 def deployed(api: str) -> str:
     """Both deployments, from a checkout's root, as prefect.yaml says."""
-    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
-    for pool in ("control", "gpu"):
-        prefect("work-pool", "create", pool, "--type", "process", folder=ROOT, environment=environment)
-    prefect("deploy", "--all", folder=ROOT, environment=environment)
+    asyncio.run(make_pools("control", "gpu"))
+    prefect("deploy", "--all", folder=ROOT, environment=dict(os.environ) | {"PYTHONPATH": str(ROOT)})
     return api
+
+
+async def make_pools(*names: str) -> None:
+    """What `prefect work-pool create --type process` does, without two starts of it."""
+    template = ProcessWorker.get_default_base_job_template()
+    async with get_client() as client:
+        for name in names:
+            pool = WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
+            await client.create_work_pool(pool, overwrite=True)  # another module may have made one
 
 
 def schedule(deployment: str, parameters: dict[str, Any]) -> UUID:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows import server
-from tests.flows.field import MIB, Field, fill
+from flows import launch, server
+from flows.hibernate import hibernate
+from tests.flows.field import MIB, Field, fill, flow_run
 from tests.flows.prefect_server import seed
 from torpor.events import Event
 from torpor.testing.compare import compare_trees
@@ -86,8 +88,6 @@ def test_it_brings_a_server_of_its_own(field: Field, original: Path, template: P
 @pytest.mark.parametrize(
     ("flow", "parameters", "code", "error"),
     [
-        ("hibernate", b"no json", 2, "UsageError"),
-        ("hibernate", [1], 2, "UsageError"),
         ("hibernate", {"machine": "local:x", "verify": "never"}, 2, "UsageError"),
         ("hibernate", {"machine": "local:nowhere"}, 19, "MachineError"),
         ("wake", {}, 10, "NotFound"),
@@ -99,6 +99,19 @@ def test_failures_have_their_exit_codes(field: Field, flow: str, parameters: obj
     failure = run.read()["failure"]
     assert (run.end(), failure["exit_code"], failure["error"]) == (code, code, error)
     assert failure["what"]
+
+
+@pytest.mark.parametrize(("given", "word"), [(b"no json", "no JSON"), (b"[1]", "one JSON object")])
+def test_what_are_no_parameters(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], given: bytes, word: str
+) -> None:
+    """Before there is a server or a flow."""
+    monkeypatch.setattr("sys.argv", ["launch", "hibernate", "--json-parameters", "-"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert launch.main() == 2
+    failure = json.loads(capfdbinary.readouterr().out)["failure"]
+    assert (failure["exit_code"], failure["error"]) == (2, "UsageError")
+    assert word in failure["what"]
 
 
 @pytest.mark.parametrize(("signum", "stage", "size", "rate"), [(signal.SIGTERM, "upload", 16, 12), (signal.SIGINT, "verify", 96, 0)])
@@ -113,6 +126,4 @@ def test_a_signal_stops_it_and_it_goes_on(field: Field, tmp_path: Path, signum: 
     assert (run.end(), failure["error"]) == (130, "Interrupted")
     assert machine.status().state == "running"
     assert compare_trees(original, machine.workspace) == []
-    again = Launched(field, "hibernate", {"machine": "local:stopped"})
-    assert again.read()["result"]["destroyed"] is True
-    assert again.end() == 0
+    assert flow_run(hibernate(machine="local:stopped"))["destroyed"] is True

@@ -6,7 +6,7 @@ import getpass
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,13 @@ def test_a_wrong_host_key(field: Field, hosts: tuple[Sshd, Sshd], original: Path
         flow_run(hibernate(machine=address(first, "x")))
 
 
-def followed(heard: list[dict[str, Any]]) -> bool:
-    return any("Following the job that was begun" in line["event"].get("text", "") for line in heard if "event" in line)
+def follow(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Run a flow, which must take up a job that was begun."""
+    heard: list[Event | StageState] = []
+    with watching(heard.append):
+        result: dict[str, Any] = flow_run(work)
+    assert any("Following the job that was begun" in one.text for one in heard if isinstance(one, Event))
+    return result
 
 
 def test_a_run_that_was_killed_is_taken_up(field: Field, hosts: tuple[Sshd, Sshd], tmp_path: Path) -> None:
@@ -101,25 +106,19 @@ def test_a_run_that_was_killed_is_taken_up(field: Field, hosts: tuple[Sshd, Sshd
     first, second = hosts
     large, there = fill(tmp_path / "large", 6 * MIB), first.workspace / "large"
     subprocess.run(["cp", "-a", large, there], check=True)
-    asked = {"machine": address(first, "large"), "wipe": True, "rate": 3 * MIB}
+    asked: dict[str, Any] = {"machine": address(first, "large"), "wipe": True, "rate": 3 * MIB}
     killed = Launched(field, "hibernate", asked)
     killed.read(until="upload")
     killed.kill()
-    again = Launched(field, "hibernate", asked)
-    result = again.read()["result"]
-    assert again.end() == 0
+    result = follow(hibernate(**asked))
     assert result["destroyed"] is True
-    assert followed(again.lines)
     assert result["rounds"] == 1
 
-    wanted = {"snapshot": result["snapshot"], "on": address(second, "large"), "rate": 3 * MIB}
+    wanted: dict[str, Any] = {"snapshot": result["snapshot"], "on": address(second, "large"), "rate": 3 * MIB}
     killed = Launched(field, "wake", wanted)
     killed.read(until="download")
     killed.kill()
-    again = Launched(field, "wake", wanted)
-    assert again.read()["result"]["files"] > 0
-    assert again.end() == 0
-    assert followed(again.lines)
+    assert follow(wake(**wanted))["files"] > 0
     assert compare_trees(large, second.workspace / "large") == []
 
 
