@@ -82,9 +82,10 @@ sys.addaudithook(_loopback_only)
 
 
 @pytest.fixture(autouse=True)
-def _own_torpor_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keys, pins and caches of its own for each test; not made yet, as on a first run."""
-    monkeypatch.setenv("TORPOR_HOME", str(tmp_path_factory.mktemp("home") / "torpor"))
+def _own_torpor_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, pins and caches of its own for each test; not made yet, as on a first run. Pytest's own folders are numbered: to make one,
+    it looks at all there are."""
+    monkeypatch.setenv("TORPOR_HOME", os.path.join(tempfile.mkdtemp(dir=_home.name), "torpor"))
 
 
 def pytest_configure() -> None:
