@@ -15,6 +15,7 @@ from tests.emulators.gcs import LOST, Cut, Gcs
 from tests.emulators.gcs_service import Refusal
 from torpor.access import Access
 from torpor.errors import NotFound, StorageUnavailable, TorporError, UsageError
+from torpor.storage import gcs_client
 from torpor.storage.base import Exists, Missing, Refused
 from torpor.storage.gcs import GcsStore
 from torpor.storage.gcs_place import parse
@@ -25,7 +26,8 @@ SLOWER = Refusal(429, "rateLimitExceeded", "The object exceeded the rate limit",
 
 
 @pytest.fixture
-def gcs(tmp_path: Path) -> Iterator[Gcs]:
+def gcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs]:
+    monkeypatch.setattr(gcs_client, "FIRST", 0.01)
     with Gcs(tmp_path) as gcs:
         yield gcs
 

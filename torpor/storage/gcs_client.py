@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two bytes
+FIRST = 0.25  # seconds until a request that failed is tried again, at most; twice as long each time
 PATIENCE = 120.0  # seconds after which a request that keeps failing is not tried again
 
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
@@ -43,7 +44,7 @@ class Client:
         self._credentials: Any = None
         self.options: dict[str, Any] = {
             "timeout": TIMEOUT,
-            "retry": DEFAULT_RETRY.with_delay(initial=0.25, maximum=16.0, multiplier=2.0).with_timeout(patience),
+            "retry": DEFAULT_RETRY.with_delay(initial=FIRST, maximum=16.0, multiplier=2.0).with_timeout(patience),
         }
 
     @property

@@ -158,6 +158,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True  # or every other answer waits 40 ms for the client's acknowledgement
     server: _Server
 
     def _serve(self) -> None:
