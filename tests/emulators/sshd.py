@@ -197,10 +197,14 @@ class Sshd:
         """Nothing listens any more, and connections break. Commands live on."""
         if self._sshd is None:
             return
-        for server in self._servers():
+        servers = self._servers()
+        for server in servers:
             with suppress(psutil.NoSuchProcess):
                 server.kill()
-        self._sshd.kill()
+        if not servers or not self.own:
+            self._sshd.kill()
+        # Else nsenter ends by itself, and has buried its child: who else would do it, and how soon, is this computer's first process's
+        # affair, and until then the machine does not end.
         self._sshd.wait(timeout=20)
         assert self._reader is not None
         self._reader.join(20)
