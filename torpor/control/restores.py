@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from torpor.control import catalogue, copylist, fallback, heads, ongoing
+from torpor.control import apart, catalogue, copylist, fallback, heads, ongoing
 from torpor.control.catalogue import Snapshot
 from torpor.control.commit import data_keys, fetch_index, open_index
 from torpor.control.granting import ForRestore
@@ -107,6 +107,8 @@ def restore(
     copies = copylist.stores_of(repository, snapshot_id, notes)
     if repository.store is not asked and asked.url not in (store.url for store in copies):
         copies.append(asked)  # it does not give the manifest, but may have packs
+    if not isinstance(host, Lasting):  # it is this computer
+        apart.check(repository.home, [store.url for store in (asked, repository.store, *copies)], plan.targets)
     copies = [reach(store) for store in copies]
     grants = ForRestore(msgspec.structs.replace(repository, store=reach(repository.store)), [ref.name, *plan.packs], copies)
     folder, bound = options.cache or os.fsencode(repository.settings.cache), options.cache_bytes or repository.settings.cache_bytes
