@@ -255,7 +255,7 @@ class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
 
 class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
     """`fetched_bytes`: read from storage; `cached_bytes`: read from the host's cache instead; `written_files`: files whose content was
-    written; `removed`: deleted by `replace`.
+    written; `removed`: deleted by `replace`, `removed_paths` the first 20 of them (a folder with all that is in it is one path there).
 
     `traffic` and `tuned` as in `SnapshotResult`.
     """
@@ -278,6 +278,7 @@ class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):
     traffic: Traffic = Traffic()
     tuned: dict[str, str] = {}
     cached_bytes: int = 0
+    removed_paths: list[str] = []
 
 
 class CheckResult(msgspec.Struct, kw_only=True, tag="check"):

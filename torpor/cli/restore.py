@@ -91,6 +91,10 @@ def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
             f"would restore {result.snapshot}: write {amounts.count(result.written_files, 'file')} ({amounts.size(result.written_bytes)}), "
             f"keep {result.kept_files:,}, remove {result.removed:,}"
         )
+        for path in result.removed_paths:
+            session.say(f"  would remove {path}")
+        if result.removed > len(result.removed_paths) > 0:
+            session.say(f"  and {result.removed - len(result.removed_paths):,} more")
     elif session.quiet:
         session.say(result.snapshot)
     else:
@@ -113,6 +117,7 @@ def _report(session: Session, result: RestoreResult, dry_run: bool) -> None:
         "raw_bytes": result.raw_bytes, "fetched_bytes": result.fetched_bytes, "cached_bytes": result.cached_bytes,
         "seconds": result.seconds, "usable_seconds": result.usable_seconds,
         "written_files": result.written_files, "written_bytes": result.written_bytes,
-        "kept_files": result.kept_files, "removed": result.removed, "requests": result.requests, "notes": result.notes, "dry_run": dry_run,
+        "kept_files": result.kept_files, "removed": result.removed, "removed_paths": result.removed_paths,
+        "requests": result.requests, "notes": result.notes, "dry_run": dry_run,
         "traffic": amounts.traffic(result.traffic), "tuned": result.tuned,
     })  # fmt: skip

@@ -16,10 +16,11 @@ from torpor.events import Progress
 from torpor.format import entries
 from torpor.format.version import CHUNK_MAX
 from torpor.plan.cuts import data_ranges
-from torpor.wake.files import Kept, folder_in_the_way, remove_tree
+from torpor.wake.files import Kept, folder_in_the_way
 from torpor.wake.folders import Anchors, Folders
 from torpor.wake.holes import fits, is_data
 from torpor.wake.metadata import Metadata
+from torpor.wake.removal import Remover
 from torpor.wake.survey import Survey
 from torpor.wake.worker import Worker
 from torpor.workspace.crew import Crew
@@ -93,7 +94,7 @@ class Comparer:
 
     def __init__(
         self, survey: Survey, anchors: Anchors, id_key: bytes, metadata: Metadata, kept: Kept, progress: Progress,
-        replace: bool, dry_run: bool,
+        replace: bool, dry_run: bool, remover: Remover,
     ) -> None:  # fmt: skip
         self._survey = survey
         self._anchors = anchors
@@ -102,6 +103,7 @@ class Comparer:
         self._kept = kept
         self._replace = replace
         self._dry_run = dry_run
+        self._remover = remover
         self._stage = progress.stage("compare")
         self.wants = Wants()
         self.kept_files = 0
@@ -255,7 +257,7 @@ class Comparer:
         if stat.S_ISDIR(status.st_mode) and not self._replace:
             raise folder_in_the_way(name)
         if not self._dry_run:
-            remove_tree(handle, name)
+            self._remover.clear(handle, name)
 
 
 def _id(content: entries.Content) -> bytes:

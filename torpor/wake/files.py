@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import threading
 import time
 from array import array
@@ -18,6 +17,7 @@ from torpor.jobs import show_path
 from torpor.plan.cuts import data_ranges
 from torpor.wake.folders import Folders
 from torpor.wake.metadata import Metadata
+from torpor.wake.removal import Remover
 from torpor.wake.survey import Survey
 from torpor.workspace.record import RACY, RACY_NS
 
@@ -63,11 +63,12 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
 class Files:
     """Creates files of one restore. `fresh`: the targets were empty, so nothing can be there yet."""
 
-    def __init__(self, metadata: Metadata, kept: Kept, fresh: bool, replace: bool) -> None:
+    def __init__(self, metadata: Metadata, kept: Kept, fresh: bool, replace: bool, remover: Remover) -> None:
         self._metadata = metadata
         self._kept = kept
         self.fresh = fresh
         self._replace = replace
+        self._remover = remover
 
     def create(self, handle: int, name: bytes, mode: int, root: bool = False) -> tuple[int, bytes | None]:
         """Open a new file for writing; the second value is its temporary name if something stands at `name`.
@@ -101,7 +102,11 @@ class Files:
             if not self._replace:
                 os.unlink(temporary, dir_fd=handle)
                 raise folder_in_the_way(name) from None
-            remove_tree(handle, name)
+            try:
+                self._remover.clear(handle, name)
+            except TargetNotEmpty:
+                os.unlink(temporary, dir_fd=handle)
+                raise
             os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
 
     def small(self, folders: Folders, block: EntryBlock, row: int, data: memoryview | None) -> None:
@@ -213,49 +218,3 @@ def folder_in_the_way(name: bytes) -> TargetNotEmpty:
         safe="The folder was left alone.",
         remedy="Move it away, or use --replace to make the target equal to the snapshot.",
     )
-
-
-def open_up(handle: int, name: bytes, status: os.stat_result) -> None:
-    """Let its owner into a directory, for the time of the restore. Root needs no leave."""
-    if os.geteuid() != 0 and status.st_mode & 0o700 != 0o700:
-        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
-        try:
-            os.chmod(f"/proc/self/fd/{fd}", 0o700)
-        finally:
-            os.close(fd)
-
-
-def remove_tree(handle: int, name: bytes) -> int:
-    """Remove whatever `name` is, of any depth, without following a link; the number of entries removed."""
-    status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode):
-        os.unlink(name, dir_fd=handle)
-        return 1
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    count = 0
-    open_up(handle, name, status)
-    top = os.open(name, flags, dir_fd=handle)
-    # One level per open directory: handle, its name in the level above, names still to remove.
-    levels = [(top, name, [os.fsencode(found) for found in os.listdir(top)])]
-    try:
-        while levels:
-            fd, own, names = levels[-1]
-            if not names:
-                os.close(fd)
-                levels.pop()
-                os.rmdir(own, dir_fd=levels[-1][0] if levels else handle)
-                count += 1
-                continue
-            child = names.pop()
-            status = os.stat(child, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                open_up(fd, child, status)
-                inner = os.open(child, flags, dir_fd=fd)
-                levels.append((inner, child, [os.fsencode(found) for found in os.listdir(inner)]))
-            else:
-                os.unlink(child, dir_fd=fd)
-                count += 1
-    finally:
-        for fd, _, _ in levels:
-            os.close(fd)
-    return count

@@ -7,13 +7,13 @@ import os
 import stat
 
 from torpor.errors import Malformed, TargetNotEmpty
-from torpor.format import entries
 from torpor.format.entries import EntryBlock
 from torpor.format.version import NONE
 from torpor.wake import trees
-from torpor.wake.files import TEMPORARY, Kept, copy_file, folder_in_the_way, open_up, remove_tree, temporary_name
+from torpor.wake.files import TEMPORARY, Kept, copy_file, folder_in_the_way, temporary_name
 from torpor.wake.folders import Anchors, Folders
 from torpor.wake.metadata import Metadata
+from torpor.wake.removal import Mount, Remover, mount_of, open_up, unsaved
 from torpor.wake.survey import Survey
 from torpor.workspace.excludes import IGNORE_FILE, Excludes, of_snapshot
 
@@ -23,12 +23,13 @@ _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS
 class Finisher:
     """Runs on the job's own thread (and links once on the thread that wrote the last small file)."""
 
-    def __init__(self, survey: Survey, anchors: Anchors, metadata: Metadata, kept: Kept, replace: bool) -> None:
+    def __init__(self, survey: Survey, anchors: Anchors, metadata: Metadata, kept: Kept, replace: bool, remover: Remover) -> None:
         self._survey = survey
         self._anchors = anchors
         self._metadata = metadata
         self._kept = kept
         self._replace = replace
+        self._remover = remover
 
     def folders(self) -> None:
         """Make every directory, 0700 for now; in a target that holds files, what is no directory gives way."""
@@ -75,7 +76,7 @@ class Finisher:
         if stat.S_ISDIR(status.st_mode):
             if not self._replace:
                 raise folder_in_the_way(name)
-            remove_tree(handle, name)
+            self._remover.clear(handle, name)
         temporary = temporary_name()
         os.symlink(target, temporary, dir_fd=handle)
         os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
@@ -109,7 +110,7 @@ class Finisher:
         if stat.S_ISDIR(status.st_mode):
             if not self._replace:
                 raise folder_in_the_way(name)
-            remove_tree(handle, name)
+            self._remover.clear(handle, name)
         temporary = temporary_name()
         self._join(first, (handle, temporary), entry)
         os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
@@ -125,37 +126,60 @@ class Finisher:
             copy_file(first, new, self._metadata, *entry)
 
     def extras(self, excludes: list[str], dry_run: bool) -> int:
-        """Remove (or, dry, count) what the target holds and the snapshot does not. What the snapshot excluded is left alone."""
+        """Remove (or, dry, count) what the target holds and the snapshot does not.
+
+        Left alone is what the snapshot excluded or says that it could not save, and what the remover never removes.
+        """
         survey = self._survey
         children: dict[int, set[bytes]] = {number: set() for number in survey.folders}
         for block in survey.index.raw_blocks():
             for row, parent in enumerate(block.parent):
-                if parent in children and block.type[row] != entries.ABSENT:
+                if parent in children:
                     children[parent].add(block.names[row])
+        lost = unsaved((problem.path, problem.kind, problem.detail) for problem in survey.index.problems())
         handles = Folders(survey, self._anchors)
         paths: dict[int, bytes] = {}
         rules: dict[int, Excludes] = {}
+        roots: dict[int, int] = {}  # the entry of the root that a folder lies in
+        stays: dict[int, str] = {}  # why nothing in a folder is removed
+        mounts: dict[int, Mount] = {}
         count = 0
         try:
             for number, (parent, name) in survey.folders.items():
                 paths[number] = b"" if parent == NONE else (paths[parent] + b"/" + name).lstrip(b"/")
                 rules[number] = of_snapshot(excludes) if parent == NONE else rules[parent]
+                root = roots[number] = number if parent == NONE else roots[parent]
+                stays[number] = "" if parent == NONE else stays[parent]
                 try:
                     handle = handles.fd(number)
-                except (FileNotFoundError, TargetNotEmpty):
+                except (FileNotFoundError, PermissionError, TargetNotEmpty):
                     if not dry_run:
                         raise
-                    continue  # a dry run makes no folders
+                    continue  # a dry run makes no folders, and opens none that are shut
                 if IGNORE_FILE in children[number]:
                     rules[number].enter(paths[number], _read_ignore(handle))
-                for found in os.listdir(handle):
-                    child = os.fsencode(found)
-                    if child in children[number]:
+                if parent == NONE:
+                    mounts[number] = mount_of(handle)
+                above = survey.index.meta.roots[survey.roots[root]].path.rstrip(b"/")
+                place = above + b"/" + paths[number] if paths[number] else above
+                if lost is None:
+                    stays[number] = "the snapshot does not name all that it could not save"
+                elif root in mounts and not stays[number]:
+                    stays[number] = self._remover.reason(handle, mounts[root])
+                shut = lost is not None and place in lost and not children[number]  # it could not be listed
+                for child, directory in _listing(handle):
+                    if child in children[number] or rules[number].drops(paths[number], child, directory):
                         continue
-                    directory = stat.S_ISDIR(os.stat(child, dir_fd=handle, follow_symlinks=False).st_mode)
-                    if rules[number].drops(paths[number], child, directory):
+                    why = stays[number]
+                    if not why and (shut or (lost is not None and place + b"/" + child in lost)):
+                        why = "the snapshot could not save it"
+                    if not why and dry_run and directory:
+                        why = self._remover.reason_for(handle, child)
+                    if why:
+                        self._remover.leave(handle, child, why)
                         continue
-                    count += 1 if dry_run else remove_tree(handle, child)
+                    self._remover.name(handle, child)
+                    count += 1 if dry_run else self._remover.tree(handle, child)
         finally:
             handles.close()
         return count
@@ -204,6 +228,19 @@ class Finisher:
                 self._metadata.apply(fd, block, row, os.fstat(fd))
         finally:
             handles.close()
+
+
+def _listing(handle: int) -> list[tuple[bytes, bool]]:
+    """Names in a folder, and whether each is a directory: as the folder says, since what is in it may be shut."""
+    with os.scandir(handle) as found:
+        return [(os.fsencode(entry.name), _is_directory(entry)) for entry in found]
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _read_ignore(handle: int) -> bytes:

@@ -18,6 +18,21 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEEP = 128
 
 
+def path_of(handle: int, name: bytes) -> bytes:
+    """The path of `name` in an open folder, for people. With no handle, `name` is one already."""
+    if handle < 0:
+        return name
+    try:
+        return os.path.join(os.readlink(b"/proc/self/fd/%d" % handle), name)
+    except OSError:
+        return name
+
+
+def located(error: OSError, handle: int, name: bytes) -> OSError:
+    """The error as one of this place: those of descriptors name none, and those of names leave out the folder."""
+    return OSError(error.errno, error.strerror or str(error), path_of(handle, name))
+
+
 class Anchors:
     """Each root's place, opened once: whatever becomes of its path, all is written where that led at the start.
 

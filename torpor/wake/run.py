@@ -14,7 +14,7 @@ from torpor.errors import Interrupted, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
-from torpor.jobs import PACKS_ASKED, Ask, Grant, Granter, RestoreJob, RestoreResult, Traffic
+from torpor.jobs import PACKS_ASKED, Ask, Grant, Granter, RestoreJob, RestoreResult, Traffic, show_path
 from torpor.plan import fetch, limits
 from torpor.storage.base import GrantExpired
 from torpor.storage.options import Counters, Options
@@ -28,6 +28,7 @@ from torpor.wake.folders import Folders
 from torpor.wake.keep import keep_record
 from torpor.wake.locate import fetch_index
 from torpor.wake.metadata import Metadata
+from torpor.wake.removal import Remover, own_folders
 from torpor.wake.survey import Survey
 from torpor.wake.targets import anchor, check_space, unmark
 from torpor.wake.worker import Worker
@@ -176,7 +177,8 @@ class _Restore:
         self._metadata = Metadata(job, self._index.meta)
         self._metadata.occupied = existing or self._anchors.hand_down()
         self._kept = Kept(survey)
-        self._finisher = Finisher(survey, self._anchors, self._metadata, self._kept, job.mode == "replace")
+        self._remover = Remover(own_folders(job))
+        self._finisher = Finisher(survey, self._anchors, self._metadata, self._kept, job.mode == "replace", self._remover)
         if not existing:
             self._check_space(survey.data_bytes)  # before memory is taken for what can't be written
         if not job.dry_run:
@@ -200,6 +202,7 @@ class _Restore:
                     progress,
                     job.mode == "replace",
                     job.dry_run,
+                    self._remover,
                 )
                 wants = comparer.run(crew)
                 progress.end("compare")
@@ -210,7 +213,7 @@ class _Restore:
                 crew.call_off()
                 downloads.call_off()
                 return self._result(wants, comparer, None)
-            files = Files(self._metadata, self._kept, not existing, job.mode == "replace")
+            files = Files(self._metadata, self._kept, not existing, job.mode == "replace", self._remover)
             fetcher = self._fetch(wants, files, crew, downloads, fit.buffers)
         except BaseException as error:
             self._stop.fail(error)
@@ -350,6 +353,8 @@ class _Restore:
             fetched_bytes=fetcher.fetched if fetcher else 0, written_files=wants.files, written_bytes=wants.bytes,
             kept_files=comparer.kept_files if comparer else 0, removed=removed,
             requests=fetcher.requests if fetcher else 0, usable_seconds=round(self._usable_at, 3),
-            seconds=round(progress.elapsed(), 3), stages=progress.busy(), notes=self._metadata.notes() + self._sources.notes(),
+            seconds=round(progress.elapsed(), 3), stages=progress.busy(),
+            notes=self._metadata.notes() + self._remover.notes() + self._sources.notes(),
+            removed_paths=[show_path(path) for path in self._remover.removed],
             cached_bytes=self._sources.cached, tuned=self._tuned,
         )  # fmt: skip
