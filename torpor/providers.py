@@ -58,3 +58,29 @@ def storage_url(provider: str, environ: Mapping[str, str]) -> str:
     if not _BUCKET.fullmatch(environ[name]):
         raise UsageError(f"{name} is not the name of a bucket.", remedy="Write the bare name, or BUCKET/PREFIX: not a URL.")
     return f"{found.scheme}://{environ[name].rstrip('/')}"
+
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/*)([^?#]*)(?:\?([^#]*))?(#.*)?", re.DOTALL)
+_OPTIONS = ("conditional", "digest", "endpoint", "provider", "realm", "region", "style")  # of storage URLs: none is a secret
+
+
+def shown(url: str) -> str:
+    """A storage URL as it may be repeated: without what could be a secret in it. A URL without one, and a path, stay as they are."""
+    found = _URL.fullmatch(url)
+    if found is None or found[1].lower().startswith("file:"):
+        return url
+    scheme, place, query, fragment = found.groups()
+    host, slash, path = place.partition("/")
+    if "@" in place:
+        place = "…@" + place.rpartition("@")[2]
+    elif ":" in host:
+        place = "…" + slash + path
+    options = "" if query is None else "?" + "&".join(map(_option, query.split("&")))
+    return scheme + place + options + ("#…" if fragment else "")
+
+
+def _option(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals or key not in _OPTIONS:
+        return key + "=…" if equals else "…"
+    return f"{key}=…@{value.rpartition('@')[2]}" if "@" in value else text

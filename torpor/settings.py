@@ -12,7 +12,7 @@ import msgspec
 
 from torpor.access import Access
 from torpor.errors import UsageError
-from torpor.providers import storage_url
+from torpor.providers import shown, storage_url
 
 
 class Secret:
@@ -71,9 +71,12 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
     Without a storage, the store is a folder below the home: enough to try torpor, not to survive the loss of the disk.
     """
     env = os.environ if environ is None else environ
-    home = Path(env.get("TORPOR_HOME") or Path(env.get("HOME") or "~").expanduser() / ".torpor").absolute()
-    url = storage or env.get("TORPOR_STORAGE", "")
-    if not url:
+    home = Path(folder(env.get("TORPOR_HOME", ""), "TORPOR_HOME") or Path(env.get("HOME") or "~").expanduser() / ".torpor").absolute()
+    if storage:
+        url = store_place(storage, "The storage")
+    elif env.get("TORPOR_STORAGE"):
+        url = store_place(env["TORPOR_STORAGE"], "TORPOR_STORAGE")
+    else:
         url = storage_url(env.get("STORAGE_PROVIDER") or "local", env)
     gpu = env.get("TORPOR_GPU") or "auto"
     if gpu not in ("auto", "install", "off"):
@@ -87,11 +90,37 @@ def load(environ: Mapping[str, str] | None = None, storage: str | None = None) -
         gpu="off" if gpu == "off" else "auto",
         gpu_install=gpu == "install",
         access=Access(env),
-        copies=tuple(dict.fromkeys(url.strip() for url in env.get("TORPOR_COPIES", "").split(",") if url.strip())),
-        cache=os.path.abspath(env["TORPOR_CACHE"]) if env.get("TORPOR_CACHE") else "",
+        copies=tuple(dict.fromkeys(store_place(url, "TORPOR_COPIES") for url in env.get("TORPOR_COPIES", "").split(",") if url.strip())),
+        cache=os.path.abspath(cache) if (cache := folder(env.get("TORPOR_CACHE", ""), "TORPOR_CACHE")) else "",
         pool_python=env.get("TORPOR_POOL_PYTHON") or "",
         cache_bytes=size(env.get("TORPOR_CACHE_SIZE") or CACHE_SIZE, "TORPOR_CACHE_SIZE"),
     )
+
+
+def store_place(text: str, what: str) -> str:
+    """A store's URL or folder as somebody wrote it, without blanks around it. Raises `UsageError` for one that is blank, holds
+    credentials, or is of a store that ends with this process: what is proven there is gone when the proof is used."""
+    url = text.strip()
+    if not url:
+        raise UsageError(f"{what} is blank.", safe="Nothing was changed.", remedy="Write a URL, or the path of a folder.")
+    if re.fullmatch(r"memory:/*", url.lower()):
+        raise UsageError(
+            f"{what} is memory:, a store that ends with the process that opened it.", safe="Nothing was changed.",
+            remedy="Write a URL that lasts, such as s3://bucket/prefix, or the path of a folder.",
+        )  # fmt: skip
+    if shown(url) != url:
+        raise UsageError(
+            f"{what} holds what may be a secret: {shown(url)}.", safe="It was not used, nor repeated.",
+            remedy="Write the URL without it: credentials belong into the environment, and options are those of docs/providers.md.",
+        )  # fmt: skip
+    return url
+
+
+def folder(text: str, what: str) -> str:
+    """A folder as somebody wrote it: without blanks around it, `~` for the home folder; empty for none. Raises `UsageError` if it is blank."""
+    if text and not text.strip():
+        raise UsageError(f"{what} is blank.", safe="Nothing was changed.", remedy="Write the path of a folder, or leave it out.")
+    return os.path.expanduser(text.strip())
 
 
 def size(text: str, flag: str) -> int:

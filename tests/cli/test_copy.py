@@ -116,3 +116,22 @@ def test_verify_as_much_as_asked_for(cli: Cli, taken: str) -> None:
     assert cli.json("verify", taken, "--sample", "1")["snapshots"][0]["read_packs"] == 1
     whole = cli.json("verify", taken, "--sample", "100%", "--limit-rate", "1G")["snapshots"][0]
     assert whole["read_packs"] == whole["packs"]
+
+
+def test_nothing_goes_into_a_store_that_ends_with_its_process(cli: Cli, taken: str, workspace: Path) -> None:
+    """A machine hibernated into `memory:` would be gone with its snapshot."""
+    assert taken
+    for words in (
+        ("copy", "latest", "--to", "memory:"),
+        ("snapshot", workspace, "--storage", "memory:"),
+        ("--storage", "memory:", "hibernate", "local:a"),
+    ):
+        assert "ends with the process" in cli.fails(2, *words)["what"]
+
+
+def test_the_secret_in_the_url_of_a_copy_is_not_repeated(cli: Cli, taken: str, tmp_path: Path) -> None:
+    assert taken
+    cli.extra["TORPOR_COPIES"] = "s3://KEY:SECRETQQ@bucket"
+    done = cli.run("restore", "latest", tmp_path / "back", "--json")
+    assert done.code == 2
+    assert "SECRETQQ" not in done.out + done.err

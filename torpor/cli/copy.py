@@ -33,10 +33,11 @@ def run(
     reads the copy instead.
     """
     from torpor.control import catalogue, copies
+    from torpor.settings import store_place
 
     if bool(snapshot) == all:
         raise UsageError("Name one snapshot, or give --all.", remedy="`torpor copy latest --to URL`, or `torpor copy --all --to URL`.")
-    places = to or list(session.settings.copies)
+    places = [store_place(url, "--to") for url in to] or list(session.settings.copies)
     if not places:
         raise UsageError("No destination was given.", remedy="Say --to URL, or set TORPOR_COPIES.")
     options = copies.Options(

@@ -13,6 +13,7 @@ from torpor.clock import rfc3339
 from torpor.errors import Damaged, Malformed, TorporError
 from torpor.format import manifest, names
 from torpor.format.manifest import Copy
+from torpor.providers import shown
 from torpor.storage.base import Missing
 from torpor.storage.table import open_store
 
@@ -68,7 +69,7 @@ def stores_of(repository: Repository, snapshot: str, notes: list[str]) -> list[S
         try:
             store = open_store(url, repository.settings.access)
         except TorporError as error:
-            notes.append(f"The copy at {url} can't be used: {error.what}")
+            notes.append(f"The copy at {shown(url)} can't be used: {error.what}")
             continue
         if store.url not in (repository.store.url, *(other.url for other in found)):
             found.append(store)

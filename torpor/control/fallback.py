@@ -11,6 +11,7 @@ from torpor.control import catalogue, copylist
 from torpor.control.home import Home
 from torpor.control.repository import Note, Repository, open_repository
 from torpor.errors import Damaged, Malformed, NotFound, RollbackSuspected, StorageUnavailable, TorporError
+from torpor.providers import shown
 from torpor.storage.table import open_store
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def find(settings: Settings, text: str, note: Note, clock: Clock = SYSTEM) -> tu
             note(f"The copy at {copy.store.url} does not help: {error.what}")
             continue
         age = _age(clock.now() - parse_rfc3339(snapshot.manifest.created))
-        note(f"{settings.storage} can't be used: {first.what} Reading the copy at {copy.store.url}: snapshot {found}, {age} old.")
+        note(f"{shown(settings.storage)} can't be used: {first.what} Reading the copy at {copy.store.url}: snapshot {found}, {age} old.")
         _check_newest(copy, snapshot, text, note)
         return copy, found
     raise first
@@ -75,10 +76,10 @@ def _open(settings: Settings, repository: str, note: Note, clock: Clock) -> Repo
         open_store(settings.storage, settings.access)
         found = open_repository(settings, note=note, clock=clock)
     except TorporError as error:
-        note(f"The copy at {settings.storage} can't be opened: {error.what}")
+        note(f"The copy at {shown(settings.storage)} can't be opened: {error.what}")
         return None
     if repository and found.id != repository:
-        note(f"{settings.storage} holds another repository ({found.id[:8]}, not {repository[:8]}), so it is no copy.")
+        note(f"{shown(settings.storage)} holds another repository ({found.id[:8]}, not {repository[:8]}), so it is no copy.")
         return None
     return found
 

@@ -33,6 +33,7 @@ ROWS = {
     "wasabi": Row("torpor.storage.s3", "S3Store", "wasabi://bucket/prefix?region=…", extra="s3"),
 }
 
+_OF_TESTS = ("memory",)  # ends with its process, so that nobody is told to use it
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -49,6 +50,8 @@ def open_store(url: str, access: Access | None = None) -> Store:
     if found is None:
         from torpor.storage.urls import file_url
 
+        if "/" in url and url.partition("/")[0].endswith(":"):  # such as a quotation mark before it: not repeated, it may hold a secret
+            raise UsageError("The storage looks like a URL, and is none.", remedy=f"{_remedy()} A folder of that name: ./ before it.")
         return open_store(file_url(os.path.abspath(os.path.expanduser(url))))
     scheme = found[1].lower()
     row = ROWS.get(scheme)
@@ -66,4 +69,4 @@ def open_store(url: str, access: Access | None = None) -> Store:
 
 
 def _remedy() -> str:
-    return f"Write one of: {'; '.join(row.example for row in ROWS.values())}."
+    return f"Write one of: {'; '.join(row.example for scheme, row in ROWS.items() if scheme not in _OF_TESTS)}."
