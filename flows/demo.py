@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import launch, server
+from torpor.control.repository import open_repository
 from torpor.errors import Damaged, Interrupted, NoSpace, TorporError, UsageError
 from torpor.events import Event
 from torpor.machines.base import Ground
@@ -137,6 +138,7 @@ def _life(stops: launch.Stops, first: LocalMachine, second: LocalMachine, source
     from flows.hibernate import hibernate
     from flows.wake import wake
 
+    open_repository(load(), create=True)  # a machine is destroyed only into a repository that is there
     tell(f"{first.address} has a copy of {source}. Hibernating it.")
     slept = stops.run(lambda: hibernate(first.address, default_excludes=False))
     tell(f"{first.address} is {first.status().state}. Waking its snapshot on {second.address}.")

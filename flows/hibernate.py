@@ -93,10 +93,11 @@ async def hibernate(
     settings = load(storage=storage)
     await asyncio.to_thread(leases.claim, settings, machine, SYSTEM)  # or a sweep might end it meanwhile, and what was done on it
     place = await asyncio.to_thread(places.of_machine, settings, machine)
-    repository = await asyncio.to_thread(open_repository, settings, create=True)
+    if destroy_after:  # whether it may be is known before the hours of work that would end there
+        repository = await asyncio.to_thread(destroy.open_for_destroying, settings)
+    else:
+        repository = await asyncio.to_thread(open_repository, settings, create=True)
     ends = destroy_after and (wipe or place.traits is None or place.traits.ends == "machine")
-    if destroy_after:
-        destroy.require_recovery(repository)  # before the hours of work that would end there
     scope = place.scope(excludes, default_excludes=default_excludes, one_file_system=not across_file_systems)
     compare = destroy_after or verify == "sample"  # what is not read back from storage was at least decoded and compared once
     options = Options(
@@ -128,6 +129,7 @@ async def hibernate(
         result = report(machine, taken, found, ends, time.monotonic() - began) | {
             "stages": steps.stage_figures(session),
             "price_after": price,
+            "created_repository": repository.created,
         }
         await artifacts.table("hibernate", artifacts.hibernated(result), f"{machine} in snapshot {found.snapshot}")
     return result

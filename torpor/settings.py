@@ -117,7 +117,7 @@ def store_place(text: str, what: str) -> str:
 
 
 def folder(text: str, what: str) -> str:
-    """A folder as somebody wrote it: without blanks around it, `~` for the home folder; empty for none. Raises `UsageError` if it is blank."""
+    """A folder as somebody wrote it: without blanks around it, `~` is the home folder; empty for none. Raises `UsageError` for a blank."""
     if text and not text.strip():
         raise UsageError(f"{what} is blank.", safe="Nothing was changed.", remedy="Write the path of a folder, or leave it out.")
     return os.path.expanduser(text.strip())

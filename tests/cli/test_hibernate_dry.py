@@ -44,6 +44,9 @@ def test_what_would_go_and_what_is_in_the_way(cli: Cli) -> None:
 def test_confirmed_and_closed_nothing_is_in_the_way(cli: Cli) -> None:
     machine(cli)
     cli.extra["TORPOR_RECOVERY_CONFIRMED"] = "1"
+    (line,) = cli.json("hibernate", "local:box", "--dry-run")["in_the_way"]
+    assert "no repository" in line
+    cli.ok("snapshot", "local:box")
     assert cli.json("hibernate", "local:box", "--dry-run")["in_the_way"] == []
     assert "would_destroy" not in cli.json("hibernate", "local:box", "--dry-run", "--keep")
 

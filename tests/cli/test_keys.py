@@ -107,3 +107,17 @@ def test_files_that_are_none(cli: Cli, recovery: str, tmp_path: Path) -> None:
     assert "is not a file of keys" in cli.fails(2, "keys", "import", "--file", tmp_path / "x")["what"]
     assert "can't be read" in cli.fails(2, "keys", "import", "--file", tmp_path / "nothing")["what"]
     assert "not a recovery key" in cli.fails(2, "keys", "import", "--recovery-key-file", tmp_path / "x")["what"]
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_keys_that_the_store_lost_are_told_and_put_there_again(cli: Cli, recovery: str, tmp_path: Path, harm: str) -> None:
+    (path,) = (cli.storage / "keys").iterdir()
+    path.unlink()
+    if harm == "damaged":
+        path.write_text("{}")
+    assert "would not bring the keys back" in cli.fails(12, "verify", "latest", "--presence")["what"]
+    checks = {check["name"]: check for check in cli.run("doctor", "--quick", "--json").json["checks"]}
+    assert checks["keys in the store"]["state"] == "fail"
+    assert "are there again" in cli.ok("keys", "confirm", typed=recovery + "\n").err
+    assert cli.json("verify", "latest", "--presence")["keys_damage"] is None
+    Cli(tmp_path / "other", cli.storage).json("keys", "import", typed=recovery + "\n")

@@ -64,6 +64,7 @@ class Field:
         machine = LocalMachine(name, Ground(self.home / "machines"))
         machine.create()
         if original is not None:
+            self.repository()  # for the machine's last snapshot, none is made
             subprocess.run(["cp", "-a", f"{original}/.", str(machine.workspace)], check=True)
         return machine
 

@@ -123,3 +123,15 @@ def test_a_machine_that_is_not_there_makes_no_repository(field: Field) -> None:
         flow_run(hibernate("local:typo"))
     assert not field.store.exists()
     assert not (field.home / "keys").exists()
+
+
+def test_no_repository_is_made_for_a_machine_that_goes(field: Field, original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error in the storage, and a key that nobody has seen: with the machine, all would be gone."""
+    box = field.machine("typo", original)
+    typo = field.store.with_name("stroe")
+    with pytest.raises(DestroyRefused, match="nobody has seen"):
+        flow_run(hibernate("local:typo", storage=typo.as_uri()))
+    assert box.status().state == "running"
+    assert not typo.exists()
+    kept = flow_run(hibernate("local:typo", storage=typo.as_uri(), destroy_after=False, verify="sample"))
+    assert kept["created_repository"] is True

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from torpor.control.repository import Repository
 
 
+def on_this_disk(session: Session) -> None:
+    """Warn if nobody said where the repository is."""
+    if session.default_storage:
+        session.warn(
+            f"The repository is on this computer, in {session.settings.storage}: it is lost with this disk. "
+            "Give --storage, or set TORPOR_STORAGE."
+        )
+
+
 def welcome(session: Session, repository: Repository) -> None:
     """Say so on standard error. The recovery key itself goes to a terminal only, never into a log."""
     session.note(f"made repository {repository.id[:8]} at {repository.store.url}")

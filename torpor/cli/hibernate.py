@@ -62,7 +62,7 @@ def run(
         scope = place.scope(exclude, default_excludes=not no_default_excludes, one_file_system=not across_file_systems)
         return preview(session, place, scope, rescan=False, destroy=not keep, wipe=wipe)
 
-    from torpor.cli import flow
+    from torpor.cli import first, flow
 
     flow.check_installed("hibernate")
     parameters: dict[str, object] = {
@@ -74,7 +74,10 @@ def run(
         "rate": given.rate(limit_rate, "--limit-rate") if limit_rate else None,
         "patience": given.duration(patience, "--patience") if patience else None, "tune_network": tune_network or None,
     }  # fmt: skip
+    first.on_this_disk(session)
     result = flow.run(session, "flows.launch", ["hibernate", "--json-parameters", "-"], flow.chosen(parameters))
+    if result["created_repository"]:
+        first.welcome(session, session.repository())
     session.say(f"{machine} {_end(session, machine, result['destroyed'])}: snapshot {result['snapshot']}")
     if result["destroyed"] and result.get("price_after"):
         session.warn(f"It still costs ${result['price_after']:.4f} an hour, by its provider's word.")

@@ -22,8 +22,9 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy:
     try:
         found = session.repository()
         repository, confirmed = found.id, found.recovery_confirmed or not found.encrypted
+        none_yet = False
     except NotFound:
-        repository = ""
+        repository, none_yet = "", True
     with session.listener() as listen:
         result = place.host.run(PreviewJob(repository=repository, scope=scope, state=place.state, rescan=rescan), listen)
     if not isinstance(result, PreviewResult):
@@ -38,6 +39,8 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy:
         + (f", since {result.snapshot}" if result.snapshot else "; there is no snapshot of these folders yet")
     )
     in_the_way = _in_the_way(place, result.problems, confirmed) if destroy else []
+    if destroy and none_yet:
+        in_the_way.insert(0, "there is no repository: torpor snapshot makes one, unless another storage was meant")
     whole = place.traits is None or place.traits.ends == "machine"
     if destroy:
         end = f"destroy {place.address}" if whole else "delete its workspace" if wipe else "leave the machine as it is"

@@ -76,6 +76,7 @@ def run(
 
 def _repository(session: Session, encryption: str | None) -> Repository:
     """The repository, made if the store is empty; says so, and where its keys are."""
+    from torpor.cli.first import on_this_disk, welcome
     from torpor.control.repository import ENCRYPTED, PLAIN
 
     wanted = {None: None, "on": ENCRYPTED, "none": PLAIN}[encryption]
@@ -87,14 +88,8 @@ def _repository(session: Session, encryption: str | None) -> Repository:
             remedy="--encryption is for the first snapshot, which makes a repository; leave it out, or give another --storage.",
         )
     if repository.created:
-        from torpor.cli.first import welcome
-
         welcome(session, repository)
-    if session.default_storage:
-        session.warn(
-            f"The repository is on this computer, in {repository.store.url}: it is lost with this disk. "
-            "Give --storage, or set TORPOR_STORAGE."
-        )
+    on_this_disk(session)
     return repository
 
 

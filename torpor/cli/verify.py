@@ -32,7 +32,7 @@ def run(
     Interrupted, a full one goes on where it was when it is run again; its receipt says since when the oldest part is known.
     What passes gets a signed receipt. Damage is named, with every snapshot that it hurts, and the exit code is 12.
     """
-    from torpor.control import catalogue, receipts
+    from torpor.control import catalogue, receipts, recoverable
 
     if bool(snapshot) == all:
         raise UsageError("Name one snapshot, or give --all.", remedy="`torpor verify latest`, or `torpor verify --all`.")
@@ -60,7 +60,10 @@ def run(
         _tell(session, outcome)
     if not chosen:
         session.note("There are no snapshots.")
-    answer: dict[str, object] = {"depth": depth, "snapshots": [_fields(outcome) for outcome in outcomes]}
+    keys = recoverable.trouble(repository)
+    if keys:
+        session.say(f"keys DAMAGED: {keys}")
+    answer: dict[str, object] = {"depth": depth, "snapshots": [_fields(outcome) for outcome in outcomes], "keys_damage": keys or None}
     damage = {name for outcome in outcomes for name in outcome.damage}
     if damage:
         hurt = sorted({one for outcome in outcomes for one in (outcome.snapshot, *outcome.hurt) if outcome.damage})
@@ -71,6 +74,13 @@ def run(
         )
         session.answer(answer | {"hurt": hurt} | error.as_dict())
         raise error
+    if keys:
+        unopened = Damaged(
+            f"The recovery key would not bring the keys back: {keys}.", safe="The keys of this computer open the snapshots.",
+            remedy=recoverable.REMEDY,
+        )  # fmt: skip
+        session.answer(answer | {"hurt": []} | unopened.as_dict())
+        raise unopened
     session.answer(answer | {"hurt": []})
     return 0
 

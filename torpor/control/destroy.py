@@ -7,16 +7,17 @@ from collections.abc import Callable
 import msgspec
 
 from torpor.clock import parse_rfc3339, rfc3339
-from torpor.control import catalogue, receipts
+from torpor.control import catalogue, receipts, recoverable
 from torpor.control.receipts import Depth, Verified
-from torpor.control.repository import Repository
-from torpor.errors import Damaged, DestroyRefused, HostFailed, SourceChanged
+from torpor.control.repository import Repository, open_repository
+from torpor.errors import Damaged, DestroyRefused, HostFailed, NotFound, SourceChanged
 from torpor.events import Listener
 from torpor.format import crypto
 from torpor.format.manifest import FinalCheck, HostProof, Receipt
 from torpor.jobs import CheckJob, CheckResult, Scope, SnapshotResult
 from torpor.machines.base import Machine, Proof, Status
 from torpor.remote.host import Host
+from torpor.settings import Settings
 
 LEFT_RUNNING = "The machine was left running."
 
@@ -28,14 +29,42 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     ignore_changes: list[str] = msgspec.field(default_factory=list)
 
 
+def open_for_destroying(settings: Settings) -> Repository:
+    """The repository for the last snapshot of a machine that will be destroyed. Raises `DestroyRefused` if it can't be that.
+
+    It must be there: one that is made for this has a key that nobody has seen, and perhaps is where a typing error points.
+    """
+    try:
+        repository = open_repository(settings)
+    except NotFound as error:
+        raise DestroyRefused(
+            f"{error.what.rstrip('.')}: one that is made now would have a recovery key that nobody has seen.",
+            safe=LEFT_RUNNING,
+            remedy="Name the right one with --storage or TORPOR_STORAGE; or make it (`torpor snapshot`, `torpor hibernate --keep`), write "
+            "down what `torpor keys show` prints, and type it in with `torpor keys confirm`.",
+        ) from None
+    require_recovery(repository)
+    return repository
+
+
 def require_recovery(repository: Repository) -> None:
-    """Raise `DestroyRefused` until somebody has shown that they have the recovery key."""
-    if repository.encrypted and not repository.recovery_confirmed:
+    """Raise `DestroyRefused` until somebody has shown that they have the recovery key, and unless it opens the keys in the store."""
+    if not repository.encrypted:
+        return
+    if not repository.recovery_confirmed:
         raise DestroyRefused(
             "The recovery key of this repository was never confirmed; without it, losing this computer would lose the snapshot.",
             safe=LEFT_RUNNING,
             remedy="Write down what `torpor keys show` prints and type it in with `torpor keys confirm` "
             "(unattended: TORPOR_RECOVERY_CONFIRMED=1).",
+        )
+    recoverable.put_again(repository, only_missing=True)
+    why = recoverable.trouble(repository)
+    if why:
+        raise DestroyRefused(
+            f"The recovery key would not bring the keys back from {repository.store.url}: {why}.",
+            safe=LEFT_RUNNING,
+            remedy=recoverable.REMEDY,
         )
 
 

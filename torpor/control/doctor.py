@@ -28,6 +28,7 @@ LIBRARIES = ("numpy", "msgspec", "blake3", "cryptography", "backports.zstd", "lz
 
 def check_keys(open_it: Callable[[], Repository]) -> Iterator[Check]:
     """Is there a repository, are its keys here, was the recovery key confirmed? `open_it` opens it, and must not make one."""
+    from torpor.control import recoverable
     from torpor.control.catalogue import check_pins, ids
 
     try:
@@ -46,6 +47,14 @@ def check_keys(open_it: Callable[[], Repository]) -> Iterator[Check]:
         yield Check("keys", "fail", "they are not on this computer", "Import them with the recovery key: `torpor keys import`.")
         return
     yield Check("keys", "ok", f"key {repository.keys.id} is on this computer")
+    try:
+        why = recoverable.trouble(repository)
+    except TorporError as error:
+        why = error.what.rstrip(".")
+    if why:
+        yield Check("keys in the store", "fail", f"{why}, so the recovery key alone opens nothing", recoverable.REMEDY)
+    elif repository.encrypted:
+        yield Check("keys in the store", "ok", "the recovery key opens them" if repository.keys.recovery else "they are there")
     if not repository.encrypted or repository.recovery_confirmed:
         yield Check("recovery key", "ok", "confirmed" if repository.encrypted else "not needed: the repository is not encrypted")
     else:
