@@ -6,17 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from prefect import Task
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
 from tasks.session import Session
 from tasks.stages import Staged
 from torpor.control.places import Place
 from torpor.control.repository import Repository
+from torpor.plan.offers import LEAST_BOOT, LEAST_LEASE
 
 T = TypeVar("T")
 
@@ -67,6 +69,9 @@ async def wait_until(session: Session, until: float, why: str) -> None:
 
 
 Runner = Literal["ssh", "gpu-pool"]
+Some = Annotated[int, Field(ge=1)]  # seconds, or rounds: none at all would be a slip
+Boot = Annotated[int, Field(ge=LEAST_BOOT)]
+Lease = Annotated[int, Field(ge=LEAST_LEASE)]
 
 
 async def choose(runner: Runner, session: Session) -> None:

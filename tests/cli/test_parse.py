@@ -35,7 +35,29 @@ def _slow(words: list[str]) -> Call | None:
 
 
 WORDS = st.sampled_from(
-    ["", "a", "-", "x=y", "12", "007", "-5", "--", "é", "\udcff", "raw", "on", "--name", "-v", "-qv", "local:box", "latest"]
+    [
+        "",
+        " ",
+        "a",
+        "-",
+        "x=y",
+        "12",
+        "007",
+        "-5",
+        "0",
+        "9" * 30,
+        "9" * 5000,
+        "--",
+        "é",
+        "\udcff",
+        "raw",
+        "on",
+        "--name",
+        "-v",
+        "-qv",
+        "local:box",
+        "latest",
+    ]
 )
 
 
@@ -129,3 +151,26 @@ def test_no_two_parameters_share_a_name() -> None:
         for names in ([parameter.key for parameter in own], [flag for parameter in own for flag in parameter.flags]):
             assert len(names) == len(set(names)), name
     assert get_type_hints(Parameter.missing)["return"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hibernate", "local:c", "--before", ""],
+        ["--storage", "", "rm", "latest"],
+        ["rm", "latest", "--storage="],
+        ["wake", "latest", "--on", " ", "--gpu", "RTX 4090"],
+        ["snapshot", ""],
+        ["snapshot", "a", ""],
+        ["offers", "--gpu", ""],
+        ["hibernate", "local:c", "--exclude", "a", "--exclude", ""],
+        ["hibernate", "local:c", "--rounds", "0"],
+    ],
+)
+def test_a_variable_that_is_not_set_is_a_mistake(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the same as an option that was not given: that would act on another store, or skip what was to be run first."""
+    assert _quick(words) is None
+    assert _slow(words) is None
+    assert app.main(words, lambda call: 0) == 2
+    said = capsys.readouterr().err
+    assert "is empty" in said or "0 is not in the range" in said

@@ -106,6 +106,8 @@ def _function(name: str, parameters: Sequence[Parameter], call: Callable[[typer.
     """A function with the signature that typer reads."""
 
     def function(ctx: typer.Context, **values: Value) -> Any:
+        for p in parameters:
+            _refuse_blank(p, values[p.key])
         given = {p.key: p.missing() if values[p.key] is None else values[p.key] for p in parameters}
         return call(ctx, given | ({} if name else {"version": values["version"]}))
 
@@ -119,6 +121,14 @@ def _function(name: str, parameters: Sequence[Parameter], call: Callable[[typer.
     function.__annotations__ = {key: value.annotation for key, value in known.items()}
     function.__doc__ = DESCRIPTION
     return function
+
+
+def _refuse_blank(parameter: Parameter, value: Value) -> None:
+    """A text that is blank is a shell's variable that is not set: taken for an option that was not given, it would do something else."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and not one.strip():
+            what = parameter.flags[0] if parameter.flags else parameter.metavar
+            raise ClickException(f"{what} was given, and is empty: perhaps a variable that is not set. Nothing was done.")
 
 
 def _version(wanted: bool) -> None:
@@ -135,7 +145,7 @@ def _typed(parameter: Parameter) -> inspect.Parameter:
     required = parameter.required and not parameter.flags
     info: Any
     if parameter.flags:
-        least = 0 if parameter.kind == "number" else None
+        least = parameter.least if parameter.kind == "number" else None
         panel = "Common options" if parameter in COMMON else parameter.panel or None
         metavar = parameter.metavar or None
         info = typer.Option(*parameter.flags, metavar=metavar, help=parameter.help, min=least, show_default=False, rich_help_panel=panel)

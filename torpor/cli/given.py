@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -44,6 +45,14 @@ def duration(text: str, flag: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def whole_seconds(text: str, flag: str, least: int = 1) -> int:
+    """As `duration`, in whole seconds, rounded up. Raises `UsageError` for less than `least`: none at all is mostly a slip."""
+    found = math.ceil(duration(text, flag))
+    if found < least:
+        raise UsageError(f"{flag} {text!r} is too short.", remedy=f"Give it {least} s or more, or leave it out.")
+    return found
+
+
 def labels(texts: Sequence[str]) -> dict[str, str]:
     """`KEY=VALUE` texts. Raises `UsageError`."""
     found: dict[str, str] = {}
@@ -62,5 +71,7 @@ def maps(texts: Sequence[str]) -> dict[bytes, bytes]:
         old, _, new = text.partition("=")
         if not old or not new:
             raise UsageError(f"--map {text!r} maps nothing.", remedy="Write it as OLD=NEW, such as /workspace=/data/workspace.")
+        if os.fsencode(old) in found:
+            raise UsageError(f"--map names {old!r} twice.", remedy="Give each saved folder one place.")
         found[os.fsencode(old)] = os.fsencode(os.path.abspath(new))
     return found

@@ -21,7 +21,7 @@ PARAMETERS = (
     choice("--verify", ("full", "sample"), "How much of the snapshot is read back before the machine goes; full is everything."),
     option("--accept", "PATH", "A file that may be lost although it could not be saved as it is, or all; may be given again.", many=True),
     option("--ignore-changes", "GLOB", "Changes after the snapshot that do not count; may be given again.", many=True),
-    number("--rounds", "How many snapshots to take, each of what changed during the one before; 3 unless told."),
+    number("--rounds", "How many snapshots to take, each of what changed during the one before; 3 unless told.", least=1),
     option("--name", "TEXT", "A name for the snapshot."),
     option("--label", "KEY=VALUE", "A label; may be given again.", many=True),
     option("--exclude", "GLOB", "Leave out what matches, in the syntax of .gitignore; may be given again.", many=True),
@@ -70,7 +70,7 @@ def run(
         "rounds": rounds, "name": name, "labels": given.labels(label), "excludes": exclude, "default_excludes": not no_default_excludes,
         "codec": codec, "memory_mib": given.size(memory, "--memory") >> 20 if memory else None,
         "wipe": wipe or None, "across_file_systems": across_file_systems or None, "before": before,
-        "before_seconds": int(given.duration(before_timeout, "--before-timeout")) if before_timeout else None,
+        "before_seconds": given.whole_seconds(before_timeout, "--before-timeout") if before_timeout else None,
         "rate": given.rate(limit_rate, "--limit-rate") if limit_rate else None,
         "patience": given.duration(patience, "--patience") if patience else None, "tune_network": tune_network or None,
     }  # fmt: skip

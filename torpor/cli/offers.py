@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PARAMETERS = (
     argument("SNAPSHOT", "Count the time and money to fetch this one: an id, the beginning of one, or latest.", required=False),
     *wish.MACHINE,
-    number("--show", "How many offers to show of each kind; 10 unless told."),
+    number("--show", "How many offers to show of each kind; 10 unless told.", least=1),
 )
 
 

@@ -16,14 +16,14 @@ class Parameter:
     """One argument or option. `key`: the name of the command's keyword; `flags`: as typed, none of an argument.
 
     `many`: a list, of a repeated option or of all words that are left. An option that was not given is `None`, an empty list, or
-    False; a missing argument is `None` too, unless it is `required`.
+    False; a missing argument is `None` too, unless it is `required`. A blank text is a mistake. `least`: the smallest number.
     """
 
-    __slots__ = ("choices", "flags", "help", "key", "kind", "many", "metavar", "panel", "required")
+    __slots__ = ("choices", "flags", "help", "key", "kind", "least", "many", "metavar", "panel", "required")
 
     def __init__(
         self, key: str, kind: Kind, flags: tuple[str, ...], metavar: str, help: str,  # noqa: A002 - typer's word
-        *, many: bool = False, required: bool = False, choices: tuple[str, ...] = (),
+        *, many: bool = False, required: bool = False, choices: tuple[str, ...] = (), least: int = 0,
     ) -> None:  # fmt: skip
         self.key = key
         self.kind: Kind = kind
@@ -33,6 +33,7 @@ class Parameter:
         self.many = many
         self.required = required
         self.choices = choices
+        self.least = least
         self.panel = ""  # the heading that help shows it under
 
     def missing(self) -> Value:
@@ -56,9 +57,9 @@ def choice(flag: str, choices: tuple[str, ...], help: str) -> Parameter:  # noqa
     return Parameter(_key(flag), "text", (flag,), "|".join(choices), help, choices=choices)
 
 
-def number(flag: str, help: str) -> Parameter:  # noqa: A002
-    """An option with a whole number, zero or more."""
-    return Parameter(_key(flag), "number", (flag,), "N", help)
+def number(flag: str, help: str, *, least: int = 0) -> Parameter:  # noqa: A002
+    """An option with a whole number, zero or more unless told."""
+    return Parameter(_key(flag), "number", (flag,), "N", help, least=least)
 
 
 def flag(name: str, help: str, *short: str) -> Parameter:  # noqa: A002

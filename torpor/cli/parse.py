@@ -63,6 +63,8 @@ def _options(words: list[str], parameters: Sequence[Parameter]) -> dict[str, Val
             _option(words, known, found)
         else:
             plain.append(words.pop(0))
+    if not all(word.strip() for word in plain):  # a variable that is not set: it must not count as not given
+        raise _Odd
     for parameter in parameters:
         if parameter.flags:
             continue
@@ -93,10 +95,16 @@ def _option(words: list[str], known: Mapping[str, Parameter], found: dict[str, V
         if not words:
             raise _Odd
         value = words.pop(0)
-    if (parameter.choices and value not in parameter.choices) or (parameter.kind == "number" and not (value.isascii() and value.isdigit())):
+    if (parameter.choices and value not in parameter.choices) or not (
+        _number(parameter, value) if parameter.kind == "number" else value.strip()
+    ):
         raise _Odd
     if parameter.many:
         earlier = found.get(parameter.key)
         found[parameter.key] = [*(earlier if isinstance(earlier, list) else ()), value]
     else:
         found[parameter.key] = int(value) if parameter.kind == "number" else value
+
+
+def _number(parameter: Parameter, text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19 and int(text) >= parameter.least

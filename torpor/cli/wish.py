@@ -28,8 +28,8 @@ MACHINE = grouped(
 LEASE = grouped(
     "Until it is handed over",
     option("--spend", "DOLLARS", "What a machine may cost before it is handed over; then it is destroyed again."),
-    option("--boot-deadline", "DURATION", "How long it may take to boot before the next offer is taken: 8m unless told."),
-    option("--lease", "DURATION", "How long all may take before it is destroyed again: 4h unless told."),
+    option("--boot-deadline", "DURATION", "How long it may take to boot before the next offer is taken: 8m unless told, 1m at least."),
+    option("--lease", "DURATION", "How long all may take before it is destroyed again: 4h unless told, 10m at least."),
 )
 AFTER = grouped(
     "Once it is awake",
@@ -61,22 +61,27 @@ def parameters(values: Mapping[str, object]) -> dict[str, object]:
         found = values.get(key)
         return found if isinstance(found, str) else None
 
-    def seconds(key: str, flag: str) -> int | None:
+    def seconds(key: str, flag: str, least: int = 1) -> int | None:
         found = text(key)
-        return None if found is None else int(given.duration(found, flag))
+        return None if found is None else given.whole_seconds(found, flag, least)
 
     gpus = values.get("gpus")
     if values.get("cpu"):
         if text("gpu") or gpus:
             raise UsageError("--cpu asks for a machine without a GPU, --gpu for one with.")
         gpus = 0
+    from torpor.plan.offers import LEAST_BOOT, LEAST_LEASE
+
+    boot, lease = seconds("boot_deadline", "--boot-deadline", LEAST_BOOT), seconds("lease", "--lease", LEAST_LEASE)
+    if boot and lease and lease <= boot:
+        raise UsageError("--lease ends before --boot-deadline does.", safe="Nothing was rented.", remedy="Give it more time than the boot.")
     disk, down = text("disk"), amount(text("min_down"), "--min-down")
     return {
         "gpu": text("gpu"), "gpus": gpus, "region": text("region"), "max_price": amount(text("max_price"), "--max-price"),
         "provider": text("provider"), "interruptible": values.get("interruptible") or None,
         "disk_gb": -(-given.size(disk, "--disk") // 1_000_000_000) if disk else None,
         "min_down_mbps": None if down is None else int(down), "spend": amount(text("spend"), "--spend"),
-        "boot_seconds": seconds("boot_deadline", "--boot-deadline"), "lease_seconds": seconds("lease", "--lease"),
+        "boot_seconds": boot, "lease_seconds": lease,
         "after": text("after"), "after_seconds": seconds("after_timeout", "--after-timeout"),
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ from torpor.plan import gpus, regions
 GB = 1_000_000_000
 DAY = 24.0  # hours over which the cost of offers is compared
 HOURS_LEFT = 6.0  # that an offer must at least last, beyond the time to fetch
+LEAST_BOOT, LEAST_LEASE = 60, 600  # seconds below which machines would be rented and ended without a chance
 UNKNOWN_DOWN = 100e6  # bits a second that are assumed of an offer that tells none
 
 
