@@ -109,6 +109,13 @@ def test_files_that_are_none(cli: Cli, recovery: str, tmp_path: Path) -> None:
     assert "not a recovery key" in cli.fails(2, "keys", "import", "--recovery-key-file", tmp_path / "x")["what"]
 
 
+def test_an_empty_file_is_no_passphrase(cli: Cli, recovery: str, tmp_path: Path) -> None:
+    assert recovery
+    (tmp_path / "empty").write_text("\n")
+    cli.fails(2, "keys", "export", "--file", tmp_path / "keys.json", "--passphrase-file", tmp_path / "empty")
+    assert not (tmp_path / "keys.json").exists()
+
+
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
 def test_keys_that_the_store_lost_are_told_and_put_there_again(cli: Cli, recovery: str, tmp_path: Path, harm: str) -> None:
     (path,) = (cli.storage / "keys").iterdir()

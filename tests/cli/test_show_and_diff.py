@@ -94,3 +94,14 @@ def test_diff_of_several_folders(cli: Cli, workspace: Path, tmp_path: Path) -> N
     ids = [row["snapshot_id"] for row in cli.json("snapshots")["snapshots"]]
     changes = cli.json("diff", *ids)["changes"]
     assert [(change["kind"], change["path"]) for change in changes] == [("removed", str(one)), ("removed", f"{one}/file")]
+
+
+def test_a_name_commands_no_terminal(cli: Cli, workspace: Path) -> None:
+    """Nor does it break a table."""
+    name = "a\x1b[31m\x1b]0;b\x07\nc"
+    cli.ok("snapshot", workspace, "--name", name, "--label", f"{name}={name}")
+    for words in (("snapshots",), ("show", "latest"), ("costs",), ("rm", "latest", "--dry-run")):
+        done = cli.ok(*words)
+        assert r"a\x1b[31m\x1b]0;b\x07\nc" in done.out, words
+        assert not set(done.out + done.err) & {"\x1b", "\x07"}
+    assert cli.json("snapshots")["snapshots"][0]["name"] == name

@@ -52,6 +52,7 @@ def _resolve(repository: Repository, text: str, damaged: bool) -> str:
 
 def _describe(repository: Repository, snapshot_id: str, damaged: bool) -> str:
     from torpor.control import catalogue
+    from torpor.jobs import show_text
 
     try:
         found = catalogue.load(repository, snapshot_id)
@@ -59,7 +60,7 @@ def _describe(repository: Repository, snapshot_id: str, damaged: bool) -> str:
         if not damaged:
             raise type(error)(error.what, safe="Nothing was removed.", remedy="If it is worthless, remove it with --damaged.") from None
         return f"{snapshot_id} (damaged: {error.what.rstrip('.')})"
-    name = f"{found.private.name}, " if found.private and found.private.name else ""
+    name = f"{show_text(found.private.name)}, " if found.private and found.private.name else ""
     return f"{snapshot_id}: {name}{amounts.count(found.manifest.files, 'file')}, {amounts.size(found.manifest.raw_bytes)}"
 
 

@@ -37,7 +37,12 @@ def read(file: str) -> str:
 
 
 def passphrase(settings: Settings, file: str | None) -> Secret:
-    """The passphrase in a file, or the one of the environment."""
+    """The passphrase in a file, or the one of the environment. Raises `UsageError` for an empty file: keys would lie in the clear."""
     from torpor.settings import Secret
 
-    return Secret(read(file)) if file else settings.passphrase
+    if not file:
+        return settings.passphrase
+    found = read(file)
+    if not found:
+        raise UsageError(f"{file} is empty, and no passphrase.", safe="Nothing was written.", remedy="Write the passphrase into it.")
+    return Secret(found)

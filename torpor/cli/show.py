@@ -57,7 +57,7 @@ def run(session: Session, snapshot: str, files: bool, long: bool) -> int:
 
 
 def _show(session: Session, found: Snapshot, proofs: list[Receipt], problems: list[Problem], index: IndexFile, copies: list[str]) -> None:
-    from torpor.jobs import show_path
+    from torpor.jobs import show_path, show_text
 
     manifest, private = found.manifest, found.private
     rows: list[tuple[str, str]] = [
@@ -80,13 +80,13 @@ def _show(session: Session, found: Snapshot, proofs: list[Receipt], problems: li
     ]
     for name, text in rows:
         if text:
-            session.say(f"{name:10} {text}")
+            session.say(f"{name:10} {show_text(text)}")
     session.say(f"{'receipts':10} {amounts.count(len(proofs), 'receipt') if proofs else 'none: `torpor verify` makes one'}")
     for receipt in proofs:
         read = "all" if receipt.read_packs == "all" else len(receipt.read_packs)
         session.say(f"{'':10} {receipt.time}  {receipt.depth}: {read} of {amounts.count(receipt.packs, 'pack')} read back")
     for problem in problems:
-        session.say(f"{'problem':10} {problem.kind}: {show_path(problem.path)}" + (f" ({problem.detail})" if problem.detail else ""))
+        session.say(f"{'problem':10} {problem.kind}: {show_path(problem.path)}" + (f" ({show_text(problem.detail)})" if problem.detail else ""))
 
 
 def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
@@ -110,13 +110,13 @@ def _target(item: Item, index: IndexFile) -> str:
 def _long(item: Item, index: IndexFile) -> str:
     from datetime import datetime, timezone
 
-    from torpor.jobs import show_path
+    from torpor.jobs import show_path, show_text
 
     block, row = item.block, item.row
     kinds = {"directory": stat.S_IFDIR, "link": stat.S_IFLNK}
     mode = "?????????? " if item.kind == "absent" else stat.filemode(kinds.get(item.kind, stat.S_IFREG) | block.mode[row])
     uid, gid = str(block.uid[row]), str(block.gid[row])
-    owner = f"{index.meta.users.get(uid, uid)}:{index.meta.groups.get(gid, gid)}"
+    owner = show_text(f"{index.meta.users.get(uid, uid)}:{index.meta.groups.get(gid, gid)}")
     when = datetime.fromtimestamp(block.mtime[row] // 10**9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     arrow = {"link": " -> ", "hardlink": " => "}.get(item.kind, "")
     return f"{mode} {owner:16} {block.size[row]:>14,} {when}  {show_path(item.path)}" + (arrow + _target(item, index) if arrow else "")
