@@ -34,6 +34,11 @@ def test_a_lease_is_longer_than_the_boot() -> None:
     assert (found["boot_seconds"], found["lease_seconds"], found["after_seconds"]) == (600, 900, 1)
 
 
+def test_a_region_that_is_none() -> None:
+    with pytest.raises(UsageError, match="no region"):
+        wish.parameters({**NOTHING, "region": "mars"})
+
+
 def test_a_folder_has_one_place() -> None:
     with pytest.raises(UsageError, match="twice"):
         given.maps(["a=x", "a=y"])

@@ -194,6 +194,20 @@ def test_without_an_account(tmp_path: Path, clock: FakeClock) -> None:
         open_provider("local", Ground(tmp_path))
 
 
+def test_who_was_asked_and_has_nothing_is_no_missing_account(here: Office, vast: Vast) -> None:
+    """Of the two providers one has no account here; the other has been asked."""
+    vast.service.offers.clear()
+    market = provision.market(here.settings, WISH, (), here.clock)
+    with pytest.raises(MachineError, match="No offer fits; gce could not be asked: "):
+        provision.provision(here.settings, WISH, market, Limits(), ignore, clock=here.clock, pause=here.clock.advance)
+
+
+def test_a_region_that_is_none_is_told_before_anybody_is_asked(here: Office, vast: Vast) -> None:
+    with pytest.raises(UsageError, match="'mars' is no region"):
+        provision.market(here.settings, Wish(gpu="RTX 4090", region="mars"), (), here.clock)
+    assert vast.requests == []
+
+
 @pytest.mark.parametrize("spend", [0.0, 0.2, 100.0], ids=["no cap", "cap", "lease"])
 def test_what_may_be_spent_is_in_the_label(here: Office, elsewhere: Office, vast: Vast, spend: float) -> None:
     """By the hour, and for each byte that is fetched. It holds when the process that rented it is gone, and on other computers."""

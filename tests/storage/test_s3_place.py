@@ -58,6 +58,9 @@ def test_prefixes_and_options() -> None:
         f"s3://key:{HIDDEN}@bucket/x",
         f"s3://{HIDDEN}@bucket",
         "s3://bucket:80/x",
+        "s3://bucket?endpoint=http://[::::1]:9",
+        "s3://bucket?endpoint=http://host:99999",
+        "s3://[::::1]",
         "s3://",
         "s3:bucket",
         "s3:///bucket",
@@ -90,6 +93,8 @@ def test_what_is_no_place_is_refused_and_not_repeated(url: str) -> None:
 
 
 def test_an_environment_that_is_no_endpoint_is_named() -> None:
+    with pytest.raises(UsageError):
+        parse("r2://bucket", Access({"R2_ENDPOINT": "https://[::::1]"}))
     with pytest.raises(UsageError, match="R2_ENDPOINT"):
         parse("r2://bucket", Access({"R2_ENDPOINT": f"https://key:{HIDDEN}@x.example"}))
 

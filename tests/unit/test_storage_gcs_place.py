@@ -31,7 +31,9 @@ def test_urls(url: str, place: Place) -> None:
         "gs:", "gs://", "gs:///a", "gs://UPPER", "gs://a", "gs://key:hunter2@bucket", "gs://bucket:80", "gs://bucket/a//b", "gs://bucket/../b",
         "gs://bucket/.hidden", "gs://bucket/a b", "gs://bucket/é", "gs://bucket#hunter2", "gs://bucket?token=hunter2",
         "gs://bucket?endpoint=", "gs://bucket?endpoint=https://user:hunter2@host", "gs://bucket?endpoint=https://host/path",
-        "gs://bucket?endpoint=http://storage.example", "gs://bucket?endpoint=ftp://host", "gs://bucket/" + "x" * 900,
+        "gs://bucket?endpoint=http://storage.example", "gs://bucket?endpoint=ftp://host",
+        "gs://bucket?endpoint=http://[::::1]:9", "gs://[::::1]", "gs://bucket?endpoint=https://h:99999",
+        "gs://bucket/" + "x" * 900,
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_with_a_remedy_and_without_its_text(url: str) -> None:

@@ -69,6 +69,8 @@ def test_memory_stores_are_found_while_they_live() -> None:
         "file:///a#b",
         "file:///a%00b",
         " s3://box",
+        "b2://box?realm=http://[::::1]:9",
+        "b2://[::::1]",
         '"s3://box"',
         "-s3:/box",
     ],

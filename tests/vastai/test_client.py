@@ -196,6 +196,9 @@ def test_without_an_account(desk: Desk) -> None:
         desk.client(VAST_API_KEY="").show("1")
     with pytest.raises(VastDenied):
         desk.client(VAST_API_KEY="another").show("1")
+    for key in ("schlüssel", "\udcff", "a\nb"):
+        with pytest.raises(VastDenied, match="letters that no key has"):
+            desk.client(VAST_API_KEY=key).show("1")
 
 
 def test_a_pace_that_is_none(desk: Desk) -> None:

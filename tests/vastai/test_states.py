@@ -79,7 +79,7 @@ def test_scheduling_for_too_long() -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [[], {}, "x", -1, 1e999, True, None, "\0\x1b[31m", {"22/tcp": "x"}, {"22/tcp": [{"HostPort": "99999"}, 7]}]
+    "junk", [[], {}, "x", -1, 1e999, 10**400, True, None, "\0\x1b[31m", {"22/tcp": "x"}, {"22/tcp": [{"HostPort": "99999"}, 7]}]
 )
 def test_junk_in_any_field(junk: Any) -> None:
     """The service's words are input like any other."""

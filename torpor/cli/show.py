@@ -86,7 +86,9 @@ def _show(session: Session, found: Snapshot, proofs: list[Receipt], problems: li
         read = "all" if receipt.read_packs == "all" else len(receipt.read_packs)
         session.say(f"{'':10} {receipt.time}  {receipt.depth}: {read} of {amounts.count(receipt.packs, 'pack')} read back")
     for problem in problems:
-        session.say(f"{'problem':10} {problem.kind}: {show_path(problem.path)}" + (f" ({show_text(problem.detail)})" if problem.detail else ""))
+        session.say(
+            f"{'problem':10} {problem.kind}: {show_path(problem.path)}" + (f" ({show_text(problem.detail)})" if problem.detail else "")
+        )
 
 
 def _receipt_fields(receipt: Receipt) -> dict[str, Any]:

@@ -65,6 +65,10 @@ def parameters(values: Mapping[str, object]) -> dict[str, object]:
         found = text(key)
         return None if found is None else given.whole_seconds(found, flag, least)
 
+    if region := text("region"):
+        from torpor.plan.regions import countries
+
+        countries(region)  # raises `UsageError`
     gpus = values.get("gpus")
     if values.get("cpu"):
         if text("gpu") or gpus:

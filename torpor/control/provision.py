@@ -20,6 +20,7 @@ from torpor.events import Event, Listener
 from torpor.machines.base import Ambiguous, BidTooLow, HostIdentity, Machine, OfferGone, Provider, Status
 from torpor.machines.lease import Lease
 from torpor.machines.table import open_provider, providers
+from torpor.plan import regions
 from torpor.plan.offers import Offer, Ranking, Wish, lasts, rank
 from torpor.settings import Settings
 from torpor.ssh import keys
@@ -76,17 +77,20 @@ class Provisioned(msgspec.Struct, frozen=True):
 
 
 def market(settings: Settings, wish: Wish, kinds: Sequence[str] = (), clock: Clock = SYSTEM) -> Market:
-    """Ask every provider (or those of `kinds`) what it offers. Raises `MachineError` if none could be asked."""
+    """Ask every provider (or those of `kinds`) what it offers. Raises `MachineError` if none could be asked, `UsageError` for a region
+    that is none."""
+    regions.countries(wish.region)
     offers: list[Offer] = []
     silent: dict[str, str] = {}
-    for kind in kinds or providers():
+    asked = kinds or list(providers())
+    for kind in asked:
         try:
             offers += open_provider(kind, places.ground(settings, clock)).offers(wish)
         except (MachineError, MissingDependency, UsageError) as error:
             if kinds and isinstance(error, UsageError):
                 raise
             silent[kind] = error.what
-    if not offers and silent:
+    if silent and len(silent) == len(asked):
         raise MachineError(
             f"No offer could be asked for: {'; '.join(f'{kind}: {why}' for kind, why in silent.items())}",
             safe="Nothing was rented.",
@@ -216,8 +220,9 @@ def _describe(offer: Offer) -> str:
 
 def _nothing(market: Market) -> MachineError:
     why = "; ".join(f"{lost.offer.kind} {lost.offer.id}: {lost.why}" for lost in market.ranking.lost[:5])
+    silent = "".join(f"; {kind} could not be asked: {why.rstrip('.')}" for kind, why in market.silent.items())
     return MachineError(
-        f"No offer fits{f'; {len(market.ranking.lost)} do not: {why}' if why else ''}.",
+        f"No offer fits{f'; {len(market.ranking.lost)} do not: {why}' if why else ''}{silent}.",
         safe="Nothing was rented.",
         remedy="Ask for less, allow a higher price, or look at `torpor offers`.",
     )

@@ -86,7 +86,7 @@ class Client:
     @property
     def account(self) -> str:
         """A digest of the key, to tell accounts apart."""
-        return hashlib.sha256(b"torpor vast account:" + self._key.reveal().encode()).hexdigest()[:16]
+        return hashlib.sha256(b"torpor vast account:" + self._key.reveal().encode(errors="surrogateescape")).hexdigest()[:16]
 
     def require_key(self) -> None:
         """Raise `VastDenied` if there is none."""
@@ -94,6 +94,8 @@ class Client:
             raise VastDenied("VAST_URL is no https URL: the account's key would be read on the way.", remedy="Say https://…")
         if not self._key:
             raise VastDenied("There is no account at vast.ai: VAST_API_KEY is not set.", remedy="Set it (docs/machines.md).")
+        if not (self._key.reveal().isascii() and self._key.reveal().isprintable()):
+            raise VastDenied("VAST_API_KEY holds letters that no key has.", remedy="Copy the key again, and nothing around it.")
 
     # offers and instances
 
@@ -296,7 +298,7 @@ class Client:
         told = re.search(r"threshold=([0-9]{1,4}(?:\.[0-9]{1,6})?)", str(body.get("detail") or answer.text)[:1000])
         retry = answer.headers.get("Retry-After", "")
         least = float(told[1]) if told else LIMITS.get(kind, _OTHER)
-        return max(least, float(retry) if retry.isdigit() else 0.0)
+        return max(least, float(retry) if retry.isascii() and retry.isdigit() else 0.0)
 
     def _wait_for(self, seconds: float, until: float) -> None:
         if self._ticks() + seconds > until:

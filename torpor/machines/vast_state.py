@@ -126,7 +126,7 @@ def number(found: dict[str, Any], name: str) -> float | None:
         return None
     try:
         got = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number of hundreds of digits
         return None
     return got if 0 <= got < 1e18 else None
 

@@ -11,7 +11,7 @@ import base64
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from torpor.clock import SYSTEM
 from torpor.errors import UsageError
@@ -20,6 +20,7 @@ from torpor.settings import Secret
 from torpor.storage.b2_client import Client, File, check_sha1
 from torpor.storage.base import Capabilities, Exists, Info, Missing, Store, check_name, check_prefix, check_range, is_name, parts_of
 from torpor.storage.grants import PREFIX_HEADER, below_packs, snapshot_prefix
+from torpor.storage.urls import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -206,10 +207,7 @@ def _in_parallel(call: Callable[[A], B], items: Sequence[A]) -> list[B]:
 
 def _parse(url: str) -> tuple[str, str, str]:
     """(bucket, prefix, realm)."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise UsageError("The b2: URL does not parse.", remedy=f"Write {EXAMPLE}.") from None
+    parts = split(url, "The b2: URL", f"Write {EXAMPLE}.")
     if "@" in parts.netloc or ":" in parts.netloc:
         raise UsageError("A b2: URL holds no credentials.", remedy="Set B2_KEY_ID and B2_APPLICATION_KEY instead.")
     if not _BUCKET.match(parts.netloc) or parts.fragment:
@@ -218,7 +216,7 @@ def _parse(url: str) -> tuple[str, str, str]:
     realm = options.pop("realm", REALM).rstrip("/")
     if options:
         raise UsageError(f"A b2: URL knows the option realm alone, not {', '.join(sorted(options))}.", remedy=f"Write {EXAMPLE}.")
-    where = urlsplit(realm)
+    where = split(realm, "realm=", "Write ?realm=https://host, without credentials.", port=True)
     if where.scheme not in ("https", "http") or not where.hostname or "@" in where.netloc or where.query or where.fragment:
         raise UsageError("realm= is no URL of a service.", remedy="Write ?realm=https://host, without credentials.")
     prefix = unquote(parts.path).strip("/")

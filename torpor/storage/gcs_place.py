@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 from torpor.errors import UsageError
 from torpor.storage.base import NAME_MAX, is_name
+from torpor.storage.urls import split
 
 PUBLIC = "https://storage.googleapis.com"
 
@@ -29,7 +30,7 @@ class Place(NamedTuple):
 
 def parse(url: str) -> Place:
     """Read a `gs:` URL. `UsageError` says what is wrong without repeating it, since a secret may have slipped in."""
-    parts = urlsplit(url)
+    parts = split(url, "The gs: URL", _REMEDY)
     if "@" in parts.netloc or ":" in parts.netloc:
         raise UsageError("A gs: URL holds a bucket and no credentials or port.", remedy=_REMEDY)
     if parts.fragment or not _BUCKET.fullmatch(parts.netloc):
@@ -57,7 +58,7 @@ def parse(url: str) -> Place:
 def _endpoint(value: str) -> str:
     if not _ENDPOINT.fullmatch(value):
         raise UsageError("The endpoint of the gs: URL is none.", remedy="Write ?endpoint=https://HOST, with nothing after it.")
-    parts = urlsplit(value)
+    parts = split(value, "The endpoint of the gs: URL", "Write ?endpoint=https://HOST, with nothing after it.", port=True)
     if parts.scheme == "http" and not _is_local(parts.hostname or ""):
         raise UsageError(
             "The endpoint of the gs: URL is not encrypted, and a token would go there in clear.", remedy="Write ?endpoint=https://HOST."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 from torpor.errors import UsageError
 from torpor.settings import Secret
 from torpor.storage.base import NAME_MAX, is_name
 from torpor.storage.profiles import AWS, PROFILES, SCHEMES, Profile, recognise, region_of
+from torpor.storage.urls import split
 
 if TYPE_CHECKING:
     from torpor.access import Access
@@ -57,8 +58,8 @@ class Account(NamedTuple):
 
 def parse(url: str, access: Access) -> Place:
     """Read a URL of the family. `UsageError` says what is wrong without repeating it, since a secret may have slipped in."""
-    parts = urlsplit(url)
-    scheme = parts.scheme
+    scheme = url.partition(":")[0]
+    parts = split(url, f"The {scheme}: URL", _remedy(scheme))
     if "@" in parts.netloc or ":" in parts.netloc:
         raise UsageError(f"A {scheme}: URL holds a bucket and no credentials or port.", remedy=_remedy(scheme))
     if parts.fragment or not _BUCKET.fullmatch(parts.netloc):
@@ -80,7 +81,7 @@ def parse(url: str, access: Access) -> Place:
             raise UsageError(f"{(profile or AWS).endpoint_from[0]} is not the URL of an endpoint.", remedy="Write https://HOST.")
         given["endpoint"] = from_environment
     endpoint = given.get("endpoint", "").rstrip("/")
-    host = urlsplit(endpoint).hostname or ""
+    host = split(endpoint, "The endpoint", "Write https://HOST.", port=True).hostname or ""
     if profile is None:
         profile = recognise(host) if endpoint else AWS
     if not given.get("region") and (known := region_of(host) or access.get(*profile.region_from)):

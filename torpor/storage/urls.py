@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from torpor.errors import UsageError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 
 def file_url(path: str) -> str:
@@ -32,3 +36,19 @@ def file_path(url: str) -> str:
     if b"\0" in path:
         raise UsageError("A path cannot hold a NUL.")
     return os.fsdecode(path)
+
+
+def split(url: str, what: str, remedy: str, *, port: bool = False) -> SplitResult:
+    """As `urlsplit`, with `UsageError` for what does not parse, such as an IPv6 address that is none. `what` it is; it is not repeated.
+
+    `port`: it may have one.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        if port:
+            _ = parts.port  # raises, too
+    except ValueError:
+        raise UsageError(f"{what} does not parse.", remedy=remedy) from None
+    return parts
