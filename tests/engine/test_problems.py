@@ -97,25 +97,6 @@ def test_a_file_that_vanishes_while_the_tree_is_walked(lab: Lab, root: Path, tmp
     assert sorted(os.listdir(tmp_path / "out")) == sorted(os.listdir(root))
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_hard_link_whose_first_name_vanished(lab: Lab, root: Path, tmp_path: Path, number: int) -> None:
-    """Its bytes were to be read by its first name; it is named by its path, never made up."""
-    write(root / "a", "bytes")
-    for other in ("folder/b", "folder/c"):
-        (root / "folder").mkdir(exist_ok=True)
-        os.link(root / "a", root / other)
-    gone = [root / "a", root / "folder/b", root / "folder/c"][number]
-    taken = lab.take(root, listen=at_end_of_scan(gone.unlink))
-    expected = ["a", "folder/b", "folder/c"] if number == 0 else []
-    assert named(taken, "vanished") == [str(root / name) for name in expected]
-    lab.restore(tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == (["folder"] if number == 0 else ["a", "b", "c", "folder"])
-    again = lab.take(root)  # and what is left is saved by the next one
-    assert named(again, "vanished") == []
-    lab.restore(tmp_path / "again")
-    same(root, tmp_path / "again")
-
-
 @pytest.mark.parametrize("into", ["folder", "fifo", "link", "other file"])
 def test_a_file_that_becomes_something_else(lab: Lab, root: Path, tmp_path: Path, into: str) -> None:
     write(root / "file", "as it was")

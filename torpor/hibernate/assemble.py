@@ -33,16 +33,13 @@ class Assembler:
         record: RecordWriter,
         chunks: ChunkList,
         spool: bytes,
-        report: Callable[[bytes, str, str], None],
     ) -> None:
         self._sections = sections
         self._record = record
         self._chunks = chunks
         self._file = nameless(spool)
         self._table: list[index.Section] = []
-        self._absent: set[int] = set()
         self._live = array("Q")
-        self._report = report
         self.files = self.directories = self.links = self.entries = 0
         self.raw_bytes = 0
 
@@ -64,9 +61,8 @@ class Assembler:
         if len(live) < len(self._chunks):
             live.extend([0] * (len(self._chunks) - len(live)))
         types = block.type.tobytes()
-        if entries.HARDLINK in types or entries.ABSENT in types:
-            self._without_absent(window)
-            types = block.type.tobytes()
+        if entries.ABSENT in types:
+            self._no_absent_root(block)
         files = types.count(entries.FILE)
         directories = types.count(entries.DIRECTORY)
         self.entries += len(block)
@@ -81,23 +77,14 @@ class Assembler:
                 for place in content.refs:
                     live[place] = self._chunks.raw[place]
 
-    def _without_absent(self, window: Window) -> None:
-        """Note which rows are absent; the links to them are too."""
-        block = window.block
+    def _no_absent_root(self, block: entries.EntryBlock) -> None:
         for row, kind in enumerate(block.type):
-            if kind == entries.HARDLINK and block.content[row] in self._absent:
-                # The file it shares its bytes with could not be saved, so neither can this name of it.
-                block.type[row], block.content[row] = entries.ABSENT, None
-                self._absent.add(block.base + row)
-                self._report(window.linked[row], "vanished", "the file it is linked to could not be saved")
-            elif kind == entries.ABSENT:
-                if block.parent[row] == NONE:
-                    raise NotFound(
-                        f"The root {show_path(block.names[row])} can't be read.",
-                        safe="No snapshot was made.",
-                        remedy="Name a file that exists and that this user may read.",
-                    )
-                self._absent.add(block.base + row)
+            if kind == entries.ABSENT and block.parent[row] == NONE:
+                raise NotFound(
+                    f"The root {show_path(block.names[row])} can't be read.",
+                    safe="No snapshot was made.",
+                    remedy="Name a file that exists and that this user may read.",
+                )
 
     def finish(self, about: meta.Meta, problems: list[meta.Problem], packs: list[index.Pack]) -> bytes:
         """Add the remaining sections; the head is returned."""

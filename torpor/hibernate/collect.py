@@ -17,6 +17,7 @@ from torpor.format.version import NONE
 from torpor.hibernate.bundler import Bundler
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
+from torpor.hibernate.links import Link, Links
 from torpor.hibernate.reading import take_attributes, unchanged, unchanged_run
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
@@ -51,7 +52,7 @@ class Collector:
         self._windows: list[Window] = []
         self._refs = 0
         self._count = 0
-        self._links: dict[tuple[int, int], int] = {}
+        self._links = Links()
         self._bundler = Bundler(shared, crew, buffers, self._large, self._large_file)
         self.users: set[int] = set()
         self.groups: set[int] = set()
@@ -185,19 +186,30 @@ class Collector:
     def _file(self, window: Window, found: Found, parent: int, name: bytes, number: int) -> None:
         status = found.stat
         if status.st_nlink > 1:
-            first = self._links.setdefault((status.st_dev, status.st_ino), number)
+            first = self._links.first(status, number)
             if first != number:
                 row = window.add(parent, name, entries.HARDLINK, status, False)
                 window.block.content[row] = first
-                window.linked[row] = found.path
+                window.linked[row] = Link(found.path, found.relative)
                 return
+            window.firsts[len(window.block)] = status
         old = self._cursor.match(found.key) if self._cursor is not None else None
         if old is not None and self._carry(window, found, parent, name, old):
             return
         row = window.add(parent, name, entries.FILE, status, True)
         window.expect()
-        above, slash, last = found.path.rpartition(b"/")  # a root that is a link is read where it leads to
-        self._bundler.add(window, row, found.relative.rpartition(b"/")[0], above + slash, [last], Statuses.of([status]))
+        self._read(window, row, found.path, found.relative)
+
+    def _read(self, window: Window, row: int, path: bytes, relative: bytes) -> None:
+        above, slash, last = path.rpartition(b"/")  # a root that is a link is read where it leads to
+        self._bundler.add(window, row, relative.rpartition(b"/")[0], above + slash, [last], Statuses.of([window.status(row)]))
+
+    def _unlink(self, window: Window, row: int, link: Link) -> None:
+        """A name whose file was not read by its first name is read by this one."""
+        window.unlink(row)
+        self._read(window, row, *link)
+        self._bundler.flush()
+        self._crew.drain()
 
     def _carry(self, window: Window, found: Found, parent: int, name: bytes, old: Recorded) -> bool:
         """Take an unchanged file from the record without reading it; False if it must be read."""
@@ -246,6 +258,7 @@ class Collector:
                     return
                 self._bundler.flush()  # rows of the block may sit in a bundle that is not full yet
                 self._crew.drain()
+            self._links.settle(window, partial(self._unlink, window))
             self._windows.pop(0)
             window.finish()
             self.users.update(window.block.uid)

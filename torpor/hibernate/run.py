@@ -141,7 +141,6 @@ class _Engine:
             self._writer_record,
             self._chunks,
             os.path.dirname(self._journal.path),
-            self._shared.report,
         )
         self._buffers = Pool(fit.workers + 2, CHUNK_MAX, self._stop)
         self._gpu = self._find_gpu()

@@ -8,6 +8,7 @@ from itertools import compress
 
 from torpor.format import entries
 from torpor.format.entries import Bundled, Content, EntryBlock
+from torpor.hibernate.links import Link
 from torpor.native.kernels import SEEN
 from torpor.workspace.record import RACY, Stats
 from torpor.workspace.scan import Status, Statuses
@@ -21,11 +22,12 @@ class Window:
     Until `finish` its stats lie in one piece, as the walk gives them; then they become columns, all rows at once.
     """
 
-    __slots__ = ("_lock", "_racy", "_seen", "block", "closed", "linked", "pending", "stats")
+    __slots__ = ("_lock", "_racy", "_seen", "block", "closed", "firsts", "linked", "pending", "stats")
 
     def __init__(self, base: int, lock: threading.Lock) -> None:
         self.block = EntryBlock(base)
-        self.linked: dict[int, bytes] = {}  # paths of hard links, by row
+        self.firsts: dict[int, Status] = {}  # of files with several names, by row: as the walk saw them by the first
+        self.linked: dict[int, Link] = {}  # the other names, by row
         self.pending = 0
         self.closed = False
         self.stats: Stats
@@ -67,6 +69,16 @@ class Window:
         """Take the stat that belongs to the bytes read. `size` is how many were."""
         SEEN.pack_into(self._seen, row * SEEN.size, *(status if size is None else status._replace(st_size=size)))
         self._racy[row] = RACY if racy else 0
+
+    def status(self, row: int) -> Status:
+        """What is known of a row by now."""
+        return Status(*SEEN.unpack_from(self._seen, row * SEEN.size))
+
+    def unlink(self, row: int) -> None:
+        """A link becomes a file of its own, which is still to be read."""
+        self.block.type[row] = entries.FILE
+        self.block.content[row] = None
+        self.expect()
 
     def racy(self, first: int, flags: bytes | bytearray) -> None:
         """Of rows that were read as the walk saw them: `RACY`, or 0 where a later change will show in the times."""
