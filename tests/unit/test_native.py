@@ -88,7 +88,7 @@ def read(path: Path, status: os.stat_result, size: int | None = None) -> bytes |
     length = status.st_size if size is None else size
     buffer = bytearray(length + 2)
     seen = Statuses.of([status_of(status)._replace(st_size=length, st_blocks=(length + 511) // 512)]).data
-    done, offsets, used = kernels.read_small(found, os.fsencode(path) + b"\0", seen, memoryview(buffer)[1:-1], 0)
+    done, offsets, used = kernels.read_small(found, os.fsencode(path) + b"\0", seen, memoryview(buffer)[1:-1], 0, time.time_ns())
     assert (buffer[0], buffer[-1]) == (0, 0)
     assert (offsets[0], used) == (0, length if done[0] else 0)
     return bytes(buffer[1:-1]) if done[0] else None

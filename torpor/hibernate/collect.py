@@ -260,7 +260,7 @@ class Collector:
                 self._crew.drain()
             self._links.settle(window, partial(self._unlink, window))
             self._windows.pop(0)
-            window.finish()
+            window.finish(self._shared.mapped)
             self.users.update(window.block.uid)
             self.groups.update(window.block.gid)
             self._done(window)

@@ -174,7 +174,7 @@ class LargeFile:
 
     def _settle_read(self, status: Status, torn: bool) -> None:
         window, row = self._window, self._row
-        window.update(row, status, torn or is_racy(status, self._looked_at))
+        window.update(row, status, torn or is_racy(status, self._looked_at, self._shared.since))
         if torn:
             window.flag(row, entries.TORN)
         if self._extents is not None:
@@ -185,7 +185,7 @@ class LargeFile:
         window.settle(row, entries.Chunked(self._kind, self._refs))
 
     def _settle(self, content: None) -> None:
-        self._window.update(self._row, self._before, is_racy(self._before, self._looked_at))
+        self._window.update(self._row, self._before, is_racy(self._before, self._looked_at, self._shared.since))
         take_attributes(self._window, self._row, self._fd)
         self._close()
         self._window.settle(self._row, content)

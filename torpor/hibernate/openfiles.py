@@ -1,8 +1,10 @@
-"""Files of a workspace that a process holds open for writing, or maps writable and shared: they may change at any moment."""
+"""Files that a process holds open for writing, or maps writable and shared: they may change at any moment."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 
 _ACCESS = os.O_ACCMODE
 
@@ -53,16 +55,41 @@ def _descriptors(process: bytes, places: _Places) -> list[bytes]:
     return out
 
 
+def mapped_for_writing(roots: list[bytes]) -> frozenset[tuple[int, int]]:
+    """Device and inode of files that any process, this one too, maps writable and shared, as far as this user sees them.
+
+    On tmpfs a write through a mapping moves a file's times once, however long it goes on.
+    """
+    places = _Places(roots)
+    found: set[tuple[int, int]] = set()
+    for name in os.listdir(b"/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            for device, inode, path in _mappings(name):
+                major, _, minor = device.partition(b":")
+                found.add((os.makedev(int(major, 16), int(minor, 16)), inode))  # by whatever name, even one that is gone
+                if places.hold(path):
+                    with suppress(OSError, ValueError):
+                        status = os.stat(path)  # btrfs and overlayfs tell another device here
+                        found.add((status.st_dev, status.st_ino))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return frozenset(found)
+
+
 def _maps(process: bytes, places: _Places) -> list[bytes]:
-    out: list[bytes] = []
+    return [path for _, _, path in _mappings(process) if places.hold(path)]
+
+
+def _mappings(process: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Device, inode and path of what a process maps writable and shared."""
     with open(b"/proc/" + process + b"/maps", "rb") as file:
         for line in file:
             fields = line.rstrip(b"\n").split(None, 5)
             if len(fields) == 6 and fields[1][1:2] == b"w" and fields[1][3:4] == b"s":
                 path = fields[5].replace(b"\\012", b"\n")  # the one character that the kernel escapes here
-                if places.hold(path):
-                    out.append(path)
-    return out
+                yield fields[3], int(fields[4]), path
 
 
 def _command(process: bytes) -> str:

@@ -23,6 +23,7 @@ from torpor.gpu import detect
 from torpor.hibernate.assemble import Assembler, codec_use, owner_names
 from torpor.hibernate.collect import Collector
 from torpor.hibernate.dedupe import Carrier, Dedupe, from_journals, from_record, ids_of
+from torpor.hibernate.openfiles import mapped_for_writing
 from torpor.hibernate.packer import OpenPack, Packer, PackList
 from torpor.hibernate.tools import Shared, Worker
 from torpor.jobs import PACKS_ASKED, Granter, SnapshotJob, SnapshotResult, Traffic, show_path
@@ -53,11 +54,12 @@ def _run(job: SnapshotJob, listen: Listener, ask: Granter | None) -> SnapshotRes
     system.raise_file_limit()
     system.keep_heap()
     system.no_math_threads()
+    since = time.time_ns()
     for root in job.scope.roots:
         _check_whole(root)
         if os.path.exists(root):
             system.syncfs(root)
-    engine = _Engine(job, progress, ask)
+    engine = _Engine(job, progress, ask, since)
     try:
         return engine.snapshot(began)
     except (Interrupted, KeyboardInterrupt):
@@ -93,7 +95,7 @@ class _Sent(msgspec.Struct):
 class _Engine:
     """Wires the parts of one snapshot and takes them apart again."""
 
-    def __init__(self, job: SnapshotJob, progress: Progress, ask: Granter | None) -> None:
+    def __init__(self, job: SnapshotJob, progress: Progress, ask: Granter | None, since: int) -> None:
         self._job = job
         self._progress = progress
         self._state = State(job.state)
@@ -134,6 +136,8 @@ class _Engine:
             policy=job.codec,
             level=job.level,
             compare=job.compare,
+            since=since,
+            mapped=mapped_for_writing([os.path.abspath(root) for root in job.scope.roots]),
         )
         self._writer_record = record.RecordWriter(self._state.record(self._workspace))
         self._assembler = Assembler(

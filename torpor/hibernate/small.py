@@ -160,7 +160,7 @@ def _read_many(filling: _Filling, files: Files) -> Iterator[Small]:
     lib = kernels.library()
     if lib is None:
         return files.each(paths, found)
-    done, places, _ = kernels.read_small(lib, paths, found.data, filling.view, RACY_NS)
+    done, places, _ = kernels.read_small(lib, paths, found.data, filling.view, RACY_NS, filling.shared.since)
     sizes = array("I", found.column("st_size"))
     plain = 0 not in done and 0 not in sizes
     rows, at = files.rows, 0
@@ -263,7 +263,7 @@ def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
             got = os.preadv(fd, [view[at : at + size]], 0) if size else 0
             after = status_of(os.fstat(fd))
             if got == size and same(before, after):
-                window.update(row, after, is_racy(after, looked_at))
+                window.update(row, after, is_racy(after, looked_at, shared.since))
                 if extents is not None:
                     window.set_extents(row, extents)
                 take_attributes(window, row, fd)

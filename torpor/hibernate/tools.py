@@ -38,6 +38,8 @@ class Shared(msgspec.Struct):
     policy: str
     level: int
     compare: bool
+    since: int  # ns since 1970: after that all files' bytes were written to the disk
+    mapped: frozenset[tuple[int, int]]  # device and inode of files that are written to through memory
     problems: list[Problem] = msgspec.field(default_factory=list)
     read_files: int = 0
     read_bytes: int = 0

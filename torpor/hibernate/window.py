@@ -49,8 +49,8 @@ class Window:
             self.block.content[first:] = contents
         return first
 
-    def finish(self) -> None:
-        """Every row is there and settled."""
+    def finish(self, mapped: frozenset[tuple[int, int]] = frozenset()) -> None:
+        """Every row is there and settled. `mapped`: device and inode of files that can change and keep their times."""
         block, column = self.block, Statuses(self._seen).column
         block.mode = array("H", [bits & 0o7777 for bits in column("st_mode")])
         block.uid, block.gid = column("st_uid"), column("st_gid")
@@ -59,6 +59,10 @@ class Window:
             block.size[row] = 0
         self.stats = Stats(column("st_dev"), column("st_ino"), column("st_ctime_ns"), self._racy)
         self._seen = bytearray()
+        if mapped and not {inode for _, inode in mapped}.isdisjoint(self.stats.inode):
+            for row, file in enumerate(zip(self.stats.device, self.stats.inode, strict=True)):
+                if file in mapped:
+                    self._racy[row] = RACY
 
     def expect(self, rows: int = 1) -> None:
         """So many more rows will be settled later, or are already."""

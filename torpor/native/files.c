@@ -22,6 +22,7 @@ struct wanted {
     uint8_t *buffer;
     uint64_t room;           /* bytes of the buffer */
     int64_t margin;          /* a change so long after the last one shows in the times, in ns */
+    int64_t since;           /* a change shows in the times if there was none from `margin` before this moment on */
     uint32_t *offset;        /* out: where in the buffer the bytes begin */
     uint8_t *done;           /* out */
 };
@@ -57,7 +58,7 @@ uint64_t torpor_read_small(const struct wanted *files, size_t count)
     uint64_t used = 0;
     struct timespec clock;
     clock_gettime(CLOCK_REALTIME, &clock);
-    int64_t now = nanoseconds(clock), margin = files->margin;
+    int64_t now = nanoseconds(clock), margin = files->margin, since = files->since < now ? files->since : now;
     for (size_t i = 0; i < count; i++, path += strlen(path) + 1) {
         const struct seen *seen = &files->seen[i];
         files->done[i] = (uint8_t)read_one(path, seen, files->buffer + used, files->room - used);
@@ -66,7 +67,7 @@ uint64_t torpor_read_small(const struct wanted *files, size_t count)
         files->offset[i] = (uint32_t)used;
         used += seen->size;
         /* As is_racy of torpor/workspace/record.py. */
-        if (seen->ctime <= now - margin && (seen->mtime <= now - margin || seen->mtime >= now + margin))
+        if (seen->ctime <= since - margin && (seen->mtime <= now - margin || seen->mtime >= now + margin))
             files->done[i] = 2;
     }
     return used;

@@ -34,7 +34,7 @@ static inline struct timespec moment(int64_t at)
     return found;
 }
 
-#define TORPOR_ABI 3 /* raise it with every change of a signature; kernels.py asks for its own */
+#define TORPOR_ABI 4 /* raise it with every change of a signature; kernels.py asks for its own */
 
 /* What torpor/workspace/scan.py reads; `error`: errno where there is no stat. */
 struct seen {

@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Sequence
 from functools import cache
 
-ABI = 3  # kernels.h
+ABI = 4  # kernels.h
 FILE = "_kernels.so"
-WANTED = struct.Struct("=4Qq2Q")  # addresses, room and margin, see struct wanted in files.c
+WANTED = struct.Struct("=4Q2q2Q")  # addresses, room, margin and a moment, see struct wanted in files.c
 MAKE = struct.Struct("=14Qq")  # addresses of columns, see struct make in files.c; seconds
 SEEN = struct.Struct("=QQQQQqqIIIi")  # device, inode, size, blocks, links, mtime and ctime in ns, mode, uid, gid, errno
 TREE = struct.Struct("=7Q")  # files, directories, links, bytes; open directories, roots seen and bytes of them; behind it `LEVELS` of LEVEL
@@ -89,17 +89,19 @@ def constant(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
-def read_small(lib: ctypes.CDLL, paths: bytes, seen: bytearray, buffer: memoryview, margin: int) -> tuple[bytearray, array[int], int]:
+def read_small(
+    lib: ctypes.CDLL, paths: bytes, seen: bytearray, buffer: memoryview, margin: int, since: int
+) -> tuple[bytearray, array[int], int]:
     """Read files into a buffer, one behind the other; for each what came of it, and where its bytes begin; and how much is used.
 
     What: 1 if it is as the walk saw it, has no holes and no extended attributes; 2 if moreover every change from now on will show in its
-    times, which is so if they are `margin` ns away from now; 0: nothing is known of it. `paths`: each ends with a zero byte. `seen`: a
-    record `SEEN` for each.
+    times, which is so if they are `margin` ns away from now, and the ctime from `since` too; 0: nothing is known of it. `paths`: each ends
+    with a zero byte. `seen`: a record `SEEN` for each.
     """
     count = len(seen) // SEEN.size
     done, offsets = bytearray(count), array("I", bytes(4 * count))
     record = WANTED.pack(
-        constant(paths), address(seen), address(buffer), len(buffer), margin, offsets.buffer_info()[0], address(done)
+        constant(paths), address(seen), address(buffer), len(buffer), margin, since, offsets.buffer_info()[0], address(done)
     )  # fmt: skip
     used: int = lib.torpor_read_small(record, count)
     return done, offsets, used

@@ -90,13 +90,16 @@ class Stats(msgspec.Struct):
         return stats
 
 
-def is_racy(status: Status, looked_at: int, margin: int = RACY_NS) -> bool:
-    """Whether a change right after `looked_at` (ns since 1970) could leave the same times behind.
+def is_racy(status: Status, looked_at: int, since: int) -> bool:
+    """Whether a change after `looked_at` (ns since 1970) could leave the same times behind.
+
+    It could right after. And if the file changed after `since`, when all was written to the disk: a program that writes through a mapping
+    moves the times with the first write to a page only, until that page is written to the disk.
 
     A later change moves an mtime of the far future to now, as it moves one of the past; a ctime of the future means that the clock
     was set back, and nothing is told by it.
     """
-    return status.st_ctime_ns > looked_at - margin or abs(status.st_mtime_ns - looked_at) < margin
+    return status.st_ctime_ns > min(looked_at, since) - RACY_NS or abs(status.st_mtime_ns - looked_at) < RACY_NS
 
 
 class RecordWriter:
