@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.engine.lab import Lab, same, write
+from tests.engine.lab import Lab, let_age, same, write
 from tests.engine.other_user import as_somebody_else
 from torpor.control.snapshots import Taken
 from torpor.errors import NotFound, UsageError
@@ -363,3 +364,23 @@ def test_a_crowd_of_sockets_hides_no_file(lab: Lab, root: Path) -> None:
     write(root / "zz", "vanishes")
     taken = lab.take(root, listen=at_end_of_scan((root / "zz").unlink))
     assert taken.result.problem_paths[0] == f"vanished: {root / 'zz'}"
+
+
+@pytest.mark.parametrize("way", ["compiled", "by hand"])
+def test_more_attributes_than_a_system_call_lists(lab: Lab, root: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names take more than 64 KiB, which tmpfs lets them: the file is saved, and said to be without them, by every snapshot."""
+    if way == "by hand":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        root = Path(folder) / "root"
+        large, small = write(root / "large", noise(2 * MIB)), write(root / "small", "content")
+        for path in (large, small, root):
+            for number in range(300):
+                os.setxattr(path, f"user.{number:0245}", b"")
+        for number in range(2):
+            taken = lab.take(root)
+            assert named(taken, "unreadable") == sorted(str(path) for path in (large, small, root))
+            lab.restore(tmp_path / f"{number}")
+            assert (tmp_path / f"{number}" / "small").read_text() == "content"
+            assert (tmp_path / f"{number}" / "large").read_bytes() == large.read_bytes()
+            let_age(root)

@@ -157,10 +157,7 @@ class Collector:
         elif stat.S_ISDIR(mode):
             row = window.add(parent, name, entries.DIRECTORY, status, False)
             if found.fd >= 0 and not found.plain:
-                try:
-                    take_attributes(window, row, found.fd)
-                except OSError as error:
-                    self._shared.report(found.path, "unreadable", f"its attributes: {error.strerror}")
+                take_attributes(self._shared, found.path, window, row, found.fd)
         else:
             self._symlink(window, found, parent, name)
         self._close_full(window)

@@ -179,13 +179,13 @@ class LargeFile:
             window.flag(row, entries.TORN)
         if self._extents is not None:
             window.set_extents(row, self._extents)
-        take_attributes(window, row, self._fd)
+        take_attributes(self._shared, self._path, window, row, self._fd)
         self._shared.count_read(1, 0)
         self._close()
         window.settle(row, entries.Chunked(self._kind, self._refs))
 
     def _settle(self, content: None) -> None:
         self._window.update(self._row, self._before, is_racy(self._before, self._looked_at, self._shared.since))
-        take_attributes(self._window, self._row, self._fd)
+        take_attributes(self._shared, self._path, self._window, self._row, self._fd)
         self._close()
         self._window.settle(self._row, content)

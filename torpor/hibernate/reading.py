@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
+from typing import TYPE_CHECKING
 
 from torpor.format import entries
 from torpor.hibernate.window import Window
@@ -12,6 +13,9 @@ from torpor.workspace import attributes
 from torpor.workspace.record import RACY
 from torpor.workspace.recorded import Recorded
 from torpor.workspace.scan import Status, Statuses
+
+if TYPE_CHECKING:
+    from torpor.hibernate.tools import Shared
 
 TRIES = 3  # how often a file that changes while it is read is read again before it is reported as torn
 
@@ -78,8 +82,12 @@ def unchanged_run(found: Statuses, old: Recorded, stable_inodes: bool) -> bool:
     )
 
 
-def take_attributes(window: Window, row: int, fd: int) -> None:
-    """Keep the extended attributes of an open file or directory in its row."""
-    pairs = attributes.read(fd)
+def take_attributes(shared: Shared, path: bytes, window: Window, row: int, fd: int) -> None:
+    """Keep the extended attributes of an open file or directory in its row. Those that can't be read are a problem, not the file."""
+    failed: list[OSError] = []
+    pairs = attributes.read(fd, failed)
     if pairs:
         window.set_attributes(row, entries.encode_attributes(pairs))
+    if failed:
+        shared.report(path, "unreadable", f"its attributes: {failed[0].strerror}")
+        window.again(row)

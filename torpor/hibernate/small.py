@@ -266,13 +266,13 @@ def _read(shared: Shared, view: memoryview, file: Small, at: int) -> int | None:
                 window.update(row, after, is_racy(after, looked_at, shared.since))
                 if extents is not None:
                     window.set_extents(row, extents)
-                take_attributes(window, row, fd)
+                take_attributes(shared, file.path, window, row, fd)
                 return size
         # Torn: what the last reading gave is kept, and named.
         window.update(row, after, True, size=got)
         window.flag(row, entries.TORN)
         shared.report(file.path, "torn")
-        take_attributes(window, row, fd)
+        take_attributes(shared, file.path, window, row, fd)
         return got
     except OSError as error:
         shared.report(file.path, "unreadable", error.strerror or "")

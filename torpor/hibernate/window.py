@@ -84,6 +84,10 @@ class Window:
         self.block.content[row] = None
         self.expect()
 
+    def again(self, row: int) -> None:
+        """The next snapshot is to read this one, changed or not."""
+        self._racy[row] = RACY
+
     def racy(self, first: int, flags: bytes | bytearray) -> None:
         """Of rows that were read as the walk saw them: `RACY`, or 0 where a later change will show in the times."""
         self._racy[first : first + len(flags)] = array("B", flags)

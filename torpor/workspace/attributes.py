@@ -11,13 +11,22 @@ _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 # What setting may be refused with: no room beside the file, or a value that the kernel does not take for an ACL.
 _REFUSED = (errno.EINVAL, errno.ERANGE, errno.ENOSPC)
 _NONE = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.E2BIG, errno.ENOSPC, errno.ERANGE)
+# What says that there are none; anything else says that they can't be read, such as names of more than 64 KiB: E2BIG.
+_ABSENT = (errno.ENOTSUP, errno.ENODATA, errno.ENOSYS)
 
 
-def read(fd: int) -> list[tuple[bytes, bytes]]:
-    """(name, value) pairs of an open file or directory, by name. Empty where the file system has none."""
+def read(fd: int, failed: list[OSError] | None = None) -> list[tuple[bytes, bytes]]:
+    """(name, value) pairs of an open file or directory, by name. Empty where the file system has none.
+
+    `failed` takes what kept it from reading others; without it, names that can't be listed are none.
+    """
     try:
         found = os.listxattr(fd)
     except OSError as error:
+        if failed is not None:
+            if error.errno not in _ABSENT:
+                failed.append(error)
+            return []
         if error.errno in _NONE:
             return []
         raise
@@ -29,8 +38,11 @@ def read(fd: int) -> list[tuple[bytes, bytes]]:
             try:
                 out.append((os.fsencode(name), os.getxattr(fd, name)))
             except OSError as error:
-                if error.errno != errno.ENODATA:
+                if error.errno == errno.ENODATA:
+                    continue
+                if failed is None:
                     raise
+                failed.append(error)
     return out
 
 
