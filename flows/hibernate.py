@@ -117,6 +117,8 @@ async def hibernate(
             taken = [await _take(session, scope, options)]
             for line in taken[-1].result.problem_paths:
                 session.warn(f"Not saved as it is: {line}")
+            for line in taken[-1].result.mounts:
+                session.warn(f"Left out, another file system: {line}")
             found = await steps.done(verifying.verify.submit(session, taken[-1].snapshot.id, verify))
         if found.receipt is None:
             raise DestroyRefused(f"Snapshot {found.snapshot} was verified and has no receipt.", safe=LEFT_RUNNING)

@@ -224,7 +224,8 @@ class Traffic(msgspec.Struct, frozen=True):
 
 class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
     """`keys`: each writer's data key, sealed to the repository. Sizes in bytes. `traffic`: what went over the network (`Traffic`),
-    all 0 where nothing did. `tuned`: network settings by name, each applied, already, denied or unsupported."""
+    all 0 where nothing did. `tuned`: network settings by name, each applied, already, denied or unsupported. `mounts`: other file systems
+    that were left out, but for those that hold nobody's files."""
 
     snapshot: str
     rental: str
@@ -251,6 +252,7 @@ class SnapshotResult(msgspec.Struct, kw_only=True, tag="snapshot"):
     excludes: list[str] = []
     traffic: Traffic = Traffic()
     tuned: dict[str, str] = {}
+    mounts: list[str] = []
 
 
 class RestoreResult(msgspec.Struct, kw_only=True, tag="restore"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.door import COMMAND, POWERLESS, Cli
+from tests.engine.test_scope import mounted
 from torpor.testing.compare import compare_trees
 
 
@@ -201,3 +202,17 @@ def test_json_is_the_last_line_and_the_only_one(cli: Cli, workspace: Path, tmp_p
     assert "3 files" in done.err
     failed = cli.run("restore", "latest", workspace, "--json")
     assert json.loads(failed.out)["error"] == "TargetNotEmpty"
+
+
+if os.geteuid() == 0:
+
+    def test_what_is_mounted_below_is_said_to_be_left_out(cli: Cli, tmp_path: Path) -> None:
+        folder = tmp_path / "workspace"
+        (folder / "data").mkdir(parents=True)
+        with mounted(folder / "data"):
+            (folder / "data" / "set").write_text("of another file system")
+            told = cli.ok("snapshot", folder)
+            asked = cli.json("snapshot", folder)
+            whole = cli.json("snapshot", folder, "--across-file-systems")
+        assert f"Left out, as other file systems: {folder}/data. --across-file-systems saves them too." in told.err
+        assert (asked["mounts"], asked["problems"], whole["mounts"], whole["files"]) == ([f"{folder}/data"], [], [], 1)

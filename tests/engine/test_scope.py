@@ -158,8 +158,8 @@ def test_targets_must_be_free(lab: Lab, root: Path, tmp_path: Path) -> None:
 
 
 @contextmanager
-def mounted(path: Path, options: str = "size=64m") -> Iterator[None]:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "torpor-test", path], check=True)
+def mounted(path: Path, options: str = "size=64m", kind: str = "tmpfs") -> Iterator[None]:
+    subprocess.run(["mount", "-t", kind, *(["-o", options] if kind == "tmpfs" else []), "torpor-test", path], check=True)
     try:
         yield
     finally:
@@ -188,6 +188,7 @@ if os.geteuid() == 0:
             whole = lab.take(root, scope={"one_file_system": False})
         assert taken.snapshot.manifest.problems == {"mount": 1}
         assert not any(taken.result.problems.values())
+        assert (taken.result.mounts, whole.result.mounts) == ([f"{root}/mounted"], [])
         assert whole.snapshot.manifest.problems == {}
         with mounted(root / "mounted"):
             lab.take(root)
@@ -198,6 +199,16 @@ if os.geteuid() == 0:
         assert tree(tmp_path / "out") == ["file", "mounted"]
         lab.restore(tmp_path / "whole", whole.snapshot.id)
         assert tree(tmp_path / "whole") == ["file", "mounted", "mounted/inside"]
+
+    def test_what_the_kernel_makes_up_keeps_no_machine(lab: Lab, root: Path) -> None:
+        """As /proc of the root / does not: nobody's files are in it."""
+        (root / "proc").mkdir()
+        with mounted(root / "proc", kind="proc"):
+            taken = lab.take(root)
+            scope = Scope(roots=[os.fsencode(root)])
+            check = destroy.final_check(lab.repository, lab.host, scope, lab.state("a"), taken.snapshot.id, destroy.Acceptance(), ignore)
+        assert taken.snapshot.manifest.problems == {"mount": 1}
+        assert taken.result.mounts == check.problems == []
 
     def test_what_is_mounted_in_a_local_machine_is_not_deleted_with_it(tmp_path: Path) -> None:
         machine = LocalMachine("box", Ground(tmp_path / "machines"))

@@ -101,6 +101,9 @@ def _report(session: Session, repository: Repository, taken: Taken) -> int:
     unnamed = sum(result.problems.values()) - len(result.problem_paths)
     if unnamed > 0:
         session.warn(f"{unnamed} more problems; `torpor show {manifest.snapshot}` lists all.")
+    if result.mounts:
+        listed = ", ".join(result.mounts[:5]) + (f" and {len(result.mounts) - 5} more" if len(result.mounts) > 5 else "")
+        session.warn(f"Left out, as other file systems: {listed}. --across-file-systems saves them too.")
     bad = sum(count for kind, count in problems.items() if kind != "special")
     if session.quiet:
         session.say(manifest.snapshot)
@@ -109,8 +112,8 @@ def _report(session: Session, repository: Repository, taken: Taken) -> int:
     session.answer({
         "snapshot_id": manifest.snapshot, "files": manifest.files, "raw_bytes": manifest.raw_bytes,
         "stored_bytes": manifest.stored_bytes, "new_bytes": manifest.new_bytes, "seconds": round(taken.seconds, 3),
-        "ratio": round(manifest.ratio, 4), **problems, "problems": result.problem_paths, "read_files": result.read_files,
-        "read_bytes": result.read_bytes,
+        "ratio": round(manifest.ratio, 4), **problems, "problems": result.problem_paths, "mounts": result.mounts,
+        "read_files": result.read_files, "read_bytes": result.read_bytes,
         "traffic": amounts.traffic(result.traffic), "tuned": result.tuned,
         "codecs": {
             codec: {"chunks": use.chunks, "raw_bytes": use.raw_bytes, "coded_bytes": use.coded_bytes}

@@ -21,7 +21,7 @@ from torpor.workspace import system
 from torpor.workspace.record import RACY, Record, open_record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.state import State, workspace_id
-from torpor.workspace.walk import Found, open_regular, walk
+from torpor.workspace.walk import KERNELS, Found, open_regular, walk
 
 LISTED = 100
 
@@ -103,7 +103,7 @@ class _Check:
         self._gone_until(b"\xff")
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
-        if kind in ("unreadable", "vanished", "mount") and not self.ignored(path):
+        if kind in ("unreadable", "vanished", "mount") and detail != KERNELS and not self.ignored(path):
             self.problems.append(f"{kind}: {show_path(path)}")
 
     def _add(self, path: bytes, why: str) -> None:

@@ -15,7 +15,7 @@ from torpor.workspace import system
 from torpor.workspace.record import Record, open_record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.state import State, workspace_id
-from torpor.workspace.walk import Found, walk
+from torpor.workspace.walk import KERNELS, Found, walk
 
 LISTED = 1000
 
@@ -75,6 +75,8 @@ class _Preview:
         return result
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
+        if detail == KERNELS:
+            return
         problems = self._result.problems
         problems[kind] = problems.get(kind, 0) + 1
         if len(self._result.problem_paths) < LISTED:

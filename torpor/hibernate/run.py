@@ -34,6 +34,7 @@ from torpor.units import size
 from torpor.workspace import excludes, journal, record, system
 from torpor.workspace.crew import Crew, Pool, Stop, Stopped
 from torpor.workspace.state import State, workspace_id
+from torpor.workspace.walk import KERNELS
 
 if TYPE_CHECKING:
     from torpor.hibernate.lane import Gpu, LaneWay
@@ -221,6 +222,7 @@ class _Engine:
         self._uploads.finish()
         progress.end("compress")
         problems = sorted((p for p in shared.problems if p.kind != "mount"), key=lambda p: p.kind == "special")
+        mounts = [show_path(p.path) for p in shared.problems if p.kind == "mount" and p.detail != KERNELS]
         used = [*job.scope.excludes, *(excludes.DEFAULTS if job.scope.default_excludes else ())]
         users, groups = owner_names(collector.users, collector.groups)
         kinds = ["directory" if os.path.isdir(root) else "file" for root in roots]
@@ -250,7 +252,7 @@ class _Engine:
             files=assembler.files, directories=assembler.directories, links=assembler.links, entries=assembler.entries,
             raw_bytes=assembler.raw_bytes, stored_bytes=sealed + ref.size, new_bytes=self._sent.bytes,
             packs=len(self._packs.packs), chunks=len(self._chunks), codecs=mix,
-            problems=_counts(problems), problem_paths=[f"{p.kind}: {show_path(p.path)}" for p in problems[:1000]],
+            mounts=mounts[:1000], problems=_counts(problems), problem_paths=[f"{p.kind}: {show_path(p.path)}" for p in problems[:1000]],
             stages=progress.busy(), seconds=round(time.monotonic() - began, 3), compared=job.compare,
             read_files=shared.read_files, read_bytes=shared.read_bytes,
             versions={"torpor": __version__, "python": sys.version.split()[0], "system": system.name()},

@@ -140,14 +140,33 @@ def stable_inodes(path: bytes) -> bool:
     Told by its type in /proc/self/mountinfo; overlayfs gives a file a new inode when it is first changed, network and FUSE
     file systems may renumber. Unknown means no.
     """
-    device = os.stat(path).st_dev
+    kind = file_system(os.stat(path).st_dev)
+    return bool(kind) and not kind.startswith(_UNSTABLE)
+
+
+def file_system(device: int) -> str:
+    """The type of the file system that is mounted as this device, by /proc/self/mountinfo; empty if it does not tell."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 head, _, tail = line.partition(" - ")
                 if head.split()[2] == wanted:
-                    return not tail.split()[0].startswith(_UNSTABLE)
+                    return tail.split()[0]
     except (OSError, IndexError):
-        return False
-    return False
+        return ""
+    return ""
+
+
+# Made up by the kernel: nobody's files are in them, and those that look like some have no size that holds.
+MADE_UP = frozenset((
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
+    "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs",
+))  # fmt: skip
+_OF_EACH_START = (b"/dev", b"/run")  # a tmpfs there is made anew whenever the machine starts
+
+
+def is_made_up(path: bytes, device: int) -> bool:
+    """Whether a file system that is mounted at `path` holds nobody's files."""
+    kind = file_system(device)
+    return kind in MADE_UP or (kind == "tmpfs" and os.path.abspath(path) in _OF_EACH_START)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torpor.errors import NotFound, UsageError
 from torpor.format.tree import DEPTH_MAX
 from torpor.jobs import Scope, show_path
+from torpor.workspace import system
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
 from torpor.workspace.scan import KIND, OPEN_DIRECTORY, Door, Status, Statuses, listing, scan, status_of
 
@@ -57,6 +58,7 @@ class Found(NamedTuple):
 
 Report = Callable[[bytes, str, str], None]
 RUN_MAX = 256
+KERNELS = "a file system that the kernel makes up: it holds nobody's files"
 
 
 def walk(scope: Scope, report: Report) -> Generator[Found, None, None]:
@@ -143,7 +145,8 @@ class _Walker:
                 stack.append((below, iter(())))  # it is closed from here, whatever becomes of the walk
                 yield part
                 if self._scope.one_file_system and part.stat.st_dev != self._device:
-                    self._report(part.path, "mount", "another file system: its content is left out")
+                    made_up = system.is_made_up(part.path, part.stat.st_dev)
+                    self._report(part.path, "mount", KERNELS if made_up else "another file system: its content is left out")
                 else:
                     stack[-1] = below, self._inside(below, part.path, names)
         finally:
