@@ -89,12 +89,17 @@ class RestoreKeys(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """Which files belong to a workspace."""
+    """Which files belong to a workspace. `leave`: folders that never do, wherever they lie: the store's, and those with keys and state."""
 
     roots: list[bytes]
     excludes: list[str] = []
     default_excludes: bool = True
     one_file_system: bool = True
+    leave: list[bytes] = []
+
+    def without(self, folder: bytes) -> Scope:
+        """The same, and this folder is left out too."""
+        return msgspec.structs.replace(self, leave=[*self.leave, folder])
 
 
 class SnapshotJob(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):

@@ -216,3 +216,15 @@ if os.geteuid() == 0:
             whole = cli.json("snapshot", folder, "--across-file-systems")
         assert f"Left out, as other file systems: {folder}/data. --across-file-systems saves them too." in told.err
         assert (asked["mounts"], asked["problems"], whole["mounts"], whole["files"]) == ([f"{folder}/data"], [], [], 1)
+
+
+def test_a_store_and_keys_inside_the_workspace_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (folder / "file").write_bytes(os.urandom(100_000))
+    cli = Cli(folder / "home", folder / "store")
+    cli.home.mkdir()
+    cli.ok("snapshot", folder)
+    told = cli.ok("snapshot", folder, "--json")
+    assert (told.json["files"], told.json["raw_bytes"]) == (1, 100_000)
+    assert told.err.count("which is torpor's own") == 2

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.lab import Lab, same, write
-from torpor.control import catalogue, destroy
+from torpor.control import catalogue, destroy, snapshots
+from torpor.control.snapshots import Taken
 from torpor.errors import DestroyRefused, NoSpace, TargetNotEmpty, UsageError
 from torpor.events import Event, ignore
 from torpor.jobs import Scope
@@ -353,3 +354,32 @@ def test_a_pattern_that_does_not_parse(lab: Lab, root: Path) -> None:
     with pytest.raises(UsageError, match="torporignore in sub"):
         lab.take(root)
     assert lab.objects("snapshots/") == {}
+
+
+def test_torpors_own_folders_are_left_out(lab: Lab, root: Path, tmp_path: Path) -> None:
+    """A store, keys, or this host's records inside the workspace; a snapshot would hold all those before it."""
+    write(root / "file", "kept")
+    write(root / "deep/store/packs/0", noise(MIB))
+    (root / "link").symlink_to("deep")
+    told: list[str] = []
+    state = os.fsencode(root / "state")
+
+    def take() -> Taken:
+        wanted = Scope(roots=[os.fsencode(root)], leave=[os.fsencode(root / "link/store"), b"/nowhere"])
+        return snapshots.take(
+            lab.repository,
+            lab.host,
+            wanted,
+            state,
+            snapshots.Options(),
+            lambda event: told.append(event.text) if event.kind == "note" else None,
+        )
+
+    taken = [take(), take()][-1]
+    assert taken.snapshot.manifest.files == 1
+    assert len([text for text in told if f"Left out: {root}/deep/store, " in text]) == 2
+    lab.restore(tmp_path / "out")
+    assert tree(tmp_path / "out") == ["deep", "file", "link"]
+    scope = Scope(roots=[os.fsencode(root)], leave=[os.fsencode(root / "deep/store")])
+    check = destroy.final_check(lab.repository, lab.host, scope, state, taken.snapshot.id, destroy.Acceptance(), ignore)
+    assert check.problems == [f"own: {root}/deep/store"]  # it would go with the machine; the records may

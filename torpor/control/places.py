@@ -34,7 +34,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 class Place(msgspec.Struct, frozen=True):
     """A workspace and the way to run jobs on it. `address` names the machine, or is empty for paths; `far` is its host, if that is
-    another computer."""
+    another computer. `leave`: folders of torpor's own, which no snapshot takes along."""
 
     host: Host
     roots: list[bytes]
@@ -42,9 +42,12 @@ class Place(msgspec.Struct, frozen=True):
     address: str = ""
     machine: Machine | None = None
     far: Far | None = None
+    leave: list[bytes] = []
 
     def scope(self, excludes: Sequence[str] = (), *, default_excludes: bool = True, one_file_system: bool = True) -> Scope:
-        return Scope(roots=self.roots, excludes=list(excludes), default_excludes=default_excludes, one_file_system=one_file_system)
+        return Scope(
+            roots=self.roots, excludes=list(excludes), default_excludes=default_excludes, one_file_system=one_file_system, leave=self.leave
+        )  # fmt: skip
 
     @property
     def traits(self) -> Traits | None:
@@ -93,7 +96,15 @@ def of_sources(settings: Settings, sources: Sequence[str]) -> Place:
     roots = [os.path.abspath(os.fsencode(source)) for source in sources]
     if len(set(roots)) != len(roots):
         raise UsageError("A source is named twice.")
-    return Place(InProcess(), roots, Home(settings.home).host_state)
+    return Place(InProcess(), roots, Home(settings.home).host_state, leave=_own(settings))
+
+
+def _own(settings: Settings) -> list[bytes]:
+    """The home, and the folders of stores that are folders: each snapshot would hold those before it."""
+    from torpor.storage.urls import folder_of
+
+    stores = [folder_of(url) for url in (settings.storage, *settings.copies)]
+    return [os.fsencode(path) for path in (str(settings.home), settings.cache, *stores) if path]
 
 
 def of_machine(settings: Settings, address: str, *, own_process: bool = True) -> Place:
@@ -106,7 +117,7 @@ def of_machine(settings: Settings, address: str, *, own_process: bool = True) ->
         far = Far(settings, access, machine.address, machine.status().rental)
         return Place(far, access.roots, access.state, machine.address, machine, far)
     host = Subprocess(access.command) if own_process or access.command else InProcess()
-    return Place(host, access.roots, access.state, machine.address, machine)
+    return Place(host, access.roots, access.state, machine.address, machine, leave=_own(settings))
 
 
 def of_target(settings: Settings, target: str, *, create: bool = True) -> Place:

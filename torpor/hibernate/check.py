@@ -21,7 +21,7 @@ from torpor.workspace import system
 from torpor.workspace.record import RACY, Record, open_record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.state import State, workspace_id
-from torpor.workspace.walk import KERNELS, Found, open_regular, walk
+from torpor.workspace.walk import KERNELS, OWN, Found, open_regular, walk
 
 LISTED = 100
 
@@ -92,7 +92,7 @@ class _Check:
         return any(fnmatch.fnmatch(text, pattern) or fnmatch.fnmatch(os.path.basename(text), pattern) for pattern in self._job.ignore)
 
     def run(self) -> None:
-        with closing(walk(self._job.scope, self._report)) as there:
+        with closing(walk(self._job.scope.without(self._job.state), self._report)) as there:
             for found in there:
                 self._gone_until(found.key)
                 if self._next is None or self._next.key != found.key:
@@ -103,6 +103,8 @@ class _Check:
         self._gone_until(b"\xff")
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
+        if kind == OWN and detail != show_path(self._job.state) and not self.ignored(path):
+            self.problems.append(f"{kind}: {show_path(path)}")  # a store, or keys, that would go with the machine
         if kind in ("unreadable", "vanished", "mount") and detail != KERNELS and not self.ignored(path):
             self.problems.append(f"{kind}: {show_path(path)}")
 

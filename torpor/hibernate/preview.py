@@ -15,7 +15,7 @@ from torpor.workspace import system
 from torpor.workspace.record import Record, open_record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.state import State, workspace_id
-from torpor.workspace.walk import KERNELS, Found, walk
+from torpor.workspace.walk import KERNELS, OWN, Found, walk
 
 LISTED = 1000
 
@@ -57,7 +57,7 @@ class _Preview:
         result = self._result
         began = time.monotonic()
         stage = self._progress.stage("scan", "files")
-        with closing(walk(self._job.scope, self._report)) as there:
+        with closing(walk(self._job.scope.without(self._job.state), self._report)) as there:
             for found in there:
                 stage.add(1)
                 old = self._match(found.key)
@@ -75,7 +75,7 @@ class _Preview:
         return result
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
-        if detail == KERNELS:
+        if kind == OWN or detail == KERNELS:
             return
         problems = self._result.problems
         problems[kind] = problems.get(kind, 0) + 1

@@ -205,7 +205,7 @@ class _Engine:
         root_names = meta.root_names(roots)
         stable = all(system.stable_inodes(root) for root in roots if os.path.exists(root))
         collector = Collector(
-            job.scope,
+            job.scope.without(job.state),
             root_names,
             shared,
             self._crew,

@@ -17,8 +17,10 @@ from torpor.format.meta import Problem
 from torpor.format.version import CHUNK_MAX
 from torpor.hibernate.dedupe import Dedupe
 from torpor.hibernate.packer import Packer, Slices
+from torpor.jobs import show_path
 from torpor.native.hashing import hash_pieces
 from torpor.pages import pages
+from torpor.workspace.walk import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +51,10 @@ class Shared(msgspec.Struct):
     gpu: Gpu | None = None
 
     def report(self, path: bytes, kind: str, detail: str = "") -> None:
-        self.problems.append(Problem(path, kind, detail))
+        if kind == OWN:
+            self.progress.note(f"Left out: {show_path(path)}, which is torpor's own (a store, keys, or state).", "warning")
+        else:
+            self.problems.append(Problem(path, kind, detail))
 
     def first_byte(self) -> None:
         """Tell the listener, once, that reading has begun."""

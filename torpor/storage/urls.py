@@ -52,3 +52,16 @@ def split(url: str, what: str, remedy: str, *, port: bool = False) -> SplitResul
     except ValueError:
         raise UsageError(f"{what} does not parse.", remedy=remedy) from None
     return parts
+
+
+def folder_of(url: str) -> str:
+    """The folder that the store at this URL is, if it is one; else nothing. A bare path is one."""
+    if url.lower().startswith("file:"):
+        try:
+            return file_path("file:" + url[5:])
+        except UsageError:
+            return ""
+    scheme, colon, _ = url.partition(":")
+    if not url or (colon and "/" not in scheme and scheme[:1].isalpha()):
+        return ""
+    return os.path.abspath(os.path.expanduser(url))

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -58,6 +58,7 @@ class Found(NamedTuple):
 
 Report = Callable[[bytes, str, str], None]
 RUN_MAX = 256
+OWN = "own"  # told of a folder of torpor's own, which is no part of any workspace; the detail is its path as it was named
 KERNELS = "a file system that the kernel makes up: it holds nobody's files"
 
 
@@ -102,6 +103,17 @@ def runs(scope: Scope, report: Report) -> Generator[Run | Found, None, None]:
         yield from _Walker(number, root, scope, report).walk(status)
 
 
+def _folders(paths: list[bytes]) -> dict[tuple[int, int], bytes]:
+    """Those of these paths that are folders, by device and inode."""
+    found: dict[tuple[int, int], bytes] = {}
+    for path in paths:
+        with suppress(OSError, ValueError):
+            status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
+                found.setdefault((status.st_dev, status.st_ino), path)
+    return found
+
+
 class _Walker:
     def __init__(self, number: int, root: bytes, scope: Scope, report: Report) -> None:
         self._number = number
@@ -110,6 +122,7 @@ class _Walker:
         self._scope = scope
         self._excludes = Excludes(scope.excludes, scope.default_excludes)
         self._device = -1
+        self._own = _folders(scope.leave)
         self._listed: list[tuple[bytes, bool]] | None = None  # of the directory that was yielded last
 
     def walk(self, status: os.stat_result) -> Iterator[Run | Found]:
@@ -217,6 +230,11 @@ class _Walker:
                 yield from self._run(folder, [name])
                 return
             self._report(path, "unreadable", why)
+        if self._own and (own := self._own.get((status.st_dev, status.st_ino))) is not None:
+            if child >= 0:
+                os.close(child)
+            self._report(path, OWN, show_path(own))
+            return
         yield _found(folder, name, status)._replace(fd=child, plain=plain)
 
     def _read_ignore(self, fd: int, relative: bytes, path: bytes) -> None:
