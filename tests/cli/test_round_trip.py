@@ -228,3 +228,22 @@ def test_a_store_and_keys_inside_the_workspace_are_left_out(tmp_path: Path) -> N
     told = cli.ok("snapshot", folder, "--json")
     assert (told.json["files"], told.json["raw_bytes"]) == (1, 100_000)
     assert told.err.count("which is torpor's own") == 2
+
+
+@pytest.mark.parametrize("line", ["!", "\\", "a\\", "[z-a]", "[[:alpha:]"])
+def test_an_odd_line_in_an_ignore_file(cli: Cli, tmp_path: Path, line: str) -> None:
+    """Somebody else's file, in a folder of theirs: what parses of it holds, and everything is saved; one's own words are refused."""
+    folder = tmp_path / "workspace"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/.torporignore").write_text(f"*.log\n{line}\nlast\n")
+    for name in ("kept", "x.log", "last"):
+        (folder / "sub" / name).write_text(name)
+    told = cli.ok("snapshot", folder)
+    assert "Warning: " not in told.err
+    assert ("they exclude nothing" in told.err) == (line != "[[:alpha:]")
+    assert cli.json("snapshot", folder, "--dry-run")["files"] == 2
+    cli.ok("restore", "latest", tmp_path / "out")
+    assert sorted(os.listdir(tmp_path / "out/sub")) == [".torporignore", "kept"]
+    if line != "[[:alpha:]":
+        refused = cli.run("snapshot", folder, "--exclude", line)
+        assert (refused.code, "Unforeseen" in refused.err) == (2, False)

@@ -15,7 +15,7 @@ from torpor.workspace import system
 from torpor.workspace.record import Record, open_record
 from torpor.workspace.recorded import Recorded, recorded
 from torpor.workspace.state import State, workspace_id
-from torpor.workspace.walk import KERNELS, OWN, Found, walk
+from torpor.workspace.walk import KERNELS, OWN, RULE, Found, walk
 
 LISTED = 1000
 
@@ -75,7 +75,7 @@ class _Preview:
         return result
 
     def _report(self, path: bytes, kind: str, detail: str) -> None:
-        if kind == OWN or detail == KERNELS:
+        if kind in (OWN, RULE) or detail == KERNELS:
             return
         problems = self._result.problems
         problems[kind] = problems.get(kind, 0) + 1

@@ -20,7 +20,7 @@ from torpor.hibernate.packer import Packer, Slices
 from torpor.jobs import show_path
 from torpor.native.hashing import hash_pieces
 from torpor.pages import pages
-from torpor.workspace.walk import OWN
+from torpor.workspace.walk import OWN, RULE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,8 @@ class Shared(msgspec.Struct):
     def report(self, path: bytes, kind: str, detail: str = "") -> None:
         if kind == OWN:
             self.progress.note(f"Left out: {show_path(path)}, which is torpor's own (a store, keys, or state).", "warning")
+        elif kind == RULE:
+            self.progress.note(f"{show_path(path)} holds lines that are no patterns; they exclude nothing: {detail}", "warning")
         else:
             self.problems.append(Problem(path, kind, detail))
 

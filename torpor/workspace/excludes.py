@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,16 +29,24 @@ _DEFAULT_TAILS = (
     (b".npm", b"_cacache"),
     (b".conda", b"pkgs"),
 )
+_BROKEN = (ValueError, re.error, OverflowError, RecursionError)
 
 
-def _compile(patterns: Sequence[str], where: str) -> Any:
+def _compile(patterns: Sequence[str]) -> Any:
     # pathspec costs 60 ms to import: only where patterns are in use.
     from pathspec import GitIgnoreSpec
 
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Python's expressions, which a pattern is made into
         return GitIgnoreSpec.from_lines(patterns)
-    except ValueError as error:
-        raise UsageError(f"{where} holds a pattern that does not parse: {error}.") from None
+
+
+def _parses(line: str) -> bool:
+    try:
+        _compile([line])
+    except _BROKEN:
+        return False
+    return True
 
 
 def of_snapshot(patterns: Sequence[str]) -> Excludes:
@@ -49,7 +59,14 @@ class Excludes:
 
     def __init__(self, patterns: Sequence[str] = (), defaults: bool = True) -> None:
         self._defaults = defaults
-        self._spec = _compile(patterns, "--exclude") if patterns else None
+        try:
+            self._spec = _compile(patterns) if patterns else None
+        except _BROKEN as error:
+            raise UsageError(
+                f"--exclude holds a pattern that does not parse: {error}.",
+                safe="No snapshot was made.",
+                remedy="Write it in the syntax of .gitignore.",
+            ) from None
         self._files: list[tuple[bytes, Any]] = []
 
     @property
@@ -57,10 +74,20 @@ class Excludes:
         """No pattern is in use, only the default names."""
         return self._spec is None and not self._files
 
-    def enter(self, folder: bytes, ignore_file: bytes) -> None:
-        """Patterns of a `.torporignore` found in `folder` (relative, without trailing slash; empty for the root)."""
+    def enter(self, folder: bytes, ignore_file: bytes) -> list[str]:
+        """Patterns of a `.torporignore` found in `folder` (relative, without trailing slash; empty for the root).
+
+        Lines that don't parse are returned, and exclude nothing: anybody may have written them.
+        """
         lines = ignore_file.decode("utf-8", "surrogateescape").splitlines()
-        self._files.append((folder, _compile(lines, f".torporignore in {folder.decode('utf-8', 'replace') or 'the root'}")))
+        bad: list[str] = []
+        try:
+            spec = _compile(lines)
+        except _BROKEN:
+            bad = [line for line in lines if not _parses(line)]
+            spec = _compile([line for line in lines if line not in bad])
+        self._files.append((folder, spec))
+        return bad
 
     def leave(self, folder: bytes) -> None:
         while self._files and self._files[-1][0] == folder:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torpor.errors import NotFound, UsageError
 from torpor.format.tree import DEPTH_MAX
-from torpor.jobs import Scope, show_path
+from torpor.jobs import Scope, show_path, show_text
 from torpor.workspace import system
 from torpor.workspace.excludes import IGNORE_FILE, Excludes
 from torpor.workspace.scan import KIND, OPEN_DIRECTORY, Door, Status, Statuses, listing, scan, status_of
@@ -59,6 +59,7 @@ class Found(NamedTuple):
 Report = Callable[[bytes, str, str], None]
 RUN_MAX = 256
 OWN = "own"  # told of a folder of torpor's own, which is no part of any workspace; the detail is its path as it was named
+RULE = "rule"  # told of a `.torporignore` with lines that don't parse, which exclude nothing; the detail names them
 KERNELS = "a file system that the kernel makes up: it holds nobody's files"
 
 
@@ -245,7 +246,10 @@ class _Walker:
             return
         try:
             if stat.S_ISREG(os.fstat(ignore).st_mode):
-                self._excludes.enter(relative, os.read(ignore, 1 << 20))
+                bad = self._excludes.enter(relative, os.read(ignore, 1 << 20))
+                if bad:
+                    lines = ", ".join(show_text(line[:100]) for line in bad[:5])
+                    self._report(path + b"/" + IGNORE_FILE, RULE, f"{lines} and {len(bad) - 5} more" if len(bad) > 5 else lines)
         finally:
             os.close(ignore)
 
