@@ -95,6 +95,8 @@ async def hibernate(
     place = await asyncio.to_thread(places.of_machine, settings, machine)
     if destroy_after:  # whether it may be is known before the hours of work that would end there
         repository = await asyncio.to_thread(destroy.open_for_destroying, settings)
+        if place.far is None:
+            await asyncio.to_thread(destroy.refuse_inside, repository, place.roots)
     else:
         repository = await asyncio.to_thread(open_repository, settings, create=True)
     ends = destroy_after and (wipe or place.traits is None or place.traits.ends == "machine")

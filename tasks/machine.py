@@ -98,7 +98,8 @@ def give_up(session: Session, made: Provisioned, error: BaseException) -> bool:
 def destroy(session: Session, receipt: Receipt) -> Status:
     """Destroy the machine, on a fresh receipt and on nothing else."""
     with session.step("destroy"):
-        status = control.destroy(session.repository, session.machine, receipt)
+        place = session.place
+        status = control.destroy(session.repository, session.machine, receipt, place.roots if place.far is None else ())
     if status.detail:
         session.warn(f"{status.address}: {status.detail}.")
     return completed("destroy", f"{status.address} is {status.state}", status)

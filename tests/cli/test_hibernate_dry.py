@@ -51,6 +51,13 @@ def test_confirmed_and_closed_nothing_is_in_the_way(cli: Cli) -> None:
     assert "would_destroy" not in cli.json("hibernate", "local:box", "--dry-run", "--keep")
 
 
+def test_a_repository_inside_is_in_the_way(cli: Cli) -> None:
+    cli.extra |= {"TORPOR_RECOVERY_CONFIRMED": "1", "TORPOR_STORAGE": str(machine(cli) / "store")}
+    cli.ok("snapshot", "local:box")
+    (line,) = cli.json("hibernate", "local:box", "--dry-run")["in_the_way"]
+    assert "holds a repository" in line
+
+
 def test_files_of_this_computer_are_not_those_of_another(tmp_path: Path) -> None:
     """A folder of the same name is open here: that keeps no machine elsewhere."""
     root = str(tmp_path).encode()

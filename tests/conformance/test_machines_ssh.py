@@ -11,9 +11,11 @@ import pytest
 
 from tests.emulators.sshd import Sshd
 from torpor.access import Access
+from torpor.control.repository import open_repository
 from torpor.errors import DestroyRefused, MachineError, UsageError
 from torpor.machines.base import Ground, Unused
 from torpor.machines.ssh import SshMachine
+from torpor.settings import Settings
 from torpor.ssh import trust
 from torpor.ssh.base import HostKeyMismatch, HostKeyUnknown, LoginRefused
 from torpor.testing.machine_suite import MachineSuite
@@ -250,6 +252,23 @@ class TestSsh(MachineSuite):
             listing.unlink()
         assert (self.folder() / "inside").exists()
         shutil.rmtree(self.folder() / "inside")
+
+    def test_the_repository_does_not_go_with_the_workspace(self) -> None:
+        """Of a host that is this computer, or that shares a file system with it. Other files of that name are nobody's repository."""
+        self.machine.create()
+        other = self.folder() / "model"
+        other.mkdir()
+        (other / "config.json").write_text('{"repository":"another"}')
+        store = self.folder() / "odd\nname" / "store"
+        made = open_repository(Settings(home=self.tmp_path / "home", storage=store.as_uri()), create=True)
+        proof = self.proof(repository=made.id)
+        with pytest.raises(DestroyRefused, match="holds the repository itself"):
+            self.machine.destroy(proof)
+        assert (store / "config.json").exists()
+        assert self.machine.status().state == "running"
+        shutil.rmtree(store.parent)
+        assert self.machine.destroy(proof).state == "destroyed"
+        assert self.leftovers("gpu-1") == []
 
 
 @pytest.mark.parametrize("path", NEVER)

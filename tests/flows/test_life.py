@@ -135,3 +135,16 @@ def test_no_repository_is_made_for_a_machine_that_goes(field: Field, original: P
     assert not typo.exists()
     kept = flow_run(hibernate("local:typo", storage=typo.as_uri(), destroy_after=False, verify="sample"))
     assert kept["created_repository"] is True
+
+
+def test_a_repository_does_not_go_with_the_machine(field: Field, original: Path) -> None:
+    """It is left out of the snapshot, so nothing else would keep it: it is told before anything is done."""
+    box = field.machine("inside", original)
+    store = box.workspace / "store"
+    flow_run(hibernate("local:inside", storage=store.as_uri(), destroy_after=False))
+    before = sorted(str(path) for path in store.rglob("*"))
+    with pytest.raises(DestroyRefused, match="holds a repository"):
+        flow_run(hibernate("local:inside", storage=store.as_uri()))
+    assert box.status().state == "running"
+    assert sorted(str(path) for path in store.rglob("*")) == before
+    assert newest("hibernate local:inside").tasks == {}

@@ -39,6 +39,14 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy:
         + (f", since {result.snapshot}" if result.snapshot else "; there is no snapshot of these folders yet")
     )
     in_the_way = _in_the_way(place, result.problems, confirmed) if destroy else []
+    if destroy and not none_yet and place.far is None:
+        from torpor.control.destroy import refuse_inside
+        from torpor.errors import DestroyRefused
+
+        try:
+            refuse_inside(found, place.roots)
+        except DestroyRefused as error:
+            in_the_way.append(error.what.rstrip("."))
     if destroy and none_yet:
         in_the_way.insert(0, "there is no repository: torpor snapshot makes one, unless another storage was meant")
     whole = place.traits is None or place.traits.ends == "machine"

@@ -1,4 +1,4 @@
-"""A restore must not reach what it is made from: the repository, its copies, and the keys and records of this computer."""
+"""What a restore needs (the repository, copies, this computer's keys) must lie apart from what is written to or removed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 
 from torpor.control.home import Home
-from torpor.errors import UsageError
+from torpor.errors import DestroyRefused, UsageError
 from torpor.jobs import Target, show_path
-from torpor.storage.urls import file_path
+from torpor.storage.urls import file_path, folder_of
 
 
 def check(home: Home, urls: Iterable[str], targets: list[Target]) -> None:
@@ -32,6 +32,19 @@ def check(home: Home, urls: Iterable[str], targets: list[Target]) -> None:
                     f"{show_path(target.path)} lies in {what}, {show_path(path)}.",
                     safe="Nothing was written.",
                     remedy="Restore to a folder that lies apart from it.",
+                )
+
+
+def check_going(home: Home, urls: Iterable[str], roots: Iterable[bytes]) -> None:
+    """Raise `DestroyRefused` if one of these stores, or the home, lies in a folder of this computer that would be removed."""
+    stores = [os.fsencode(folder) for folder in map(folder_of, urls) if folder]
+    for root in roots:
+        for path, what in [(os.fsencode(home.path), "torpor's home, with the keys"), *((store, "a repository") for store in stores)]:
+            if os.path.isdir(path) and _id(root) in _ids_above(path):
+                raise DestroyRefused(
+                    f"{show_path(root)} holds {what}, {show_path(path)}, which would go with it.",
+                    safe="Nothing was removed.",
+                    remedy=f"Move {show_path(path)} to another place, name that, and hibernate again.",
                 )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from torpor.clock import parse_rfc3339, rfc3339
-from torpor.control import catalogue, receipts, recoverable
+from torpor.control import apart, catalogue, receipts, recoverable
 from torpor.control.receipts import Depth, Verified
 from torpor.control.repository import Repository, open_repository
 from torpor.errors import Damaged, DestroyRefused, HostFailed, NotFound, SourceChanged
@@ -200,9 +200,15 @@ def proof(repository: Repository, machine: Machine, receipt: Receipt) -> Proof:
             safe=LEFT_RUNNING,
             remedy="Hibernate it again.",
         )
-    return Proof(machine.address, status.rental, receipt.snapshot, parse_rfc3339(receipt.time) + receipts.FRESH)
+    return Proof(machine.address, status.rental, receipt.snapshot, parse_rfc3339(receipt.time) + receipts.FRESH, repository.id)
 
 
-def destroy(repository: Repository, machine: Machine, receipt: Receipt) -> Status:
-    """Destroy a machine on proof; its status afterwards."""
+def refuse_inside(repository: Repository, roots: Sequence[bytes]) -> None:
+    """Raise `DestroyRefused` if what a restore needs lies in folders of this computer that are to go."""
+    apart.check_going(repository.home, [repository.store.url, *repository.settings.copies], roots)
+
+
+def destroy(repository: Repository, machine: Machine, receipt: Receipt, roots: Sequence[bytes] = ()) -> Status:
+    """Destroy a machine on proof; its status afterwards. `roots`: its folders, if they are of this computer."""
+    refuse_inside(repository, roots)
     return machine.destroy(proof(repository, machine, receipt))

@@ -85,15 +85,19 @@ class Ground(msgspec.Struct, frozen=True):
 
 
 class Proof:
-    """Permission to destroy one rental of one machine, for a short time. Only `torpor.control.destroy` makes one, from a receipt."""
+    """Permission to destroy one rental of one machine, for a short time. Only `torpor.control.destroy` makes one, from a receipt.
 
-    __slots__ = ("machine", "rental", "snapshot", "until")
+    `repository`: the id of the one that the snapshot is in, which must not go with the machine.
+    """
 
-    def __init__(self, machine: str, rental: str, snapshot: str, until: float) -> None:
+    __slots__ = ("machine", "rental", "repository", "snapshot", "until")
+
+    def __init__(self, machine: str, rental: str, snapshot: str, until: float, repository: str = "") -> None:
         self.machine = machine
         self.rental = rental
         self.snapshot = snapshot
         self.until = until
+        self.repository = repository
 
     def check(self, machine: str, rental: str, clock: Clock) -> None:
         """Raise `DestroyRefused` unless this proof is for this machine, this rental and now."""

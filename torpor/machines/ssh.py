@@ -9,6 +9,7 @@ import weakref
 import msgspec
 
 from torpor.errors import DestroyRefused, MachineError
+from torpor.jobs import show_text
 from torpor.machines import ssh_place, ssh_script
 from torpor.machines.base import Access, Ground, Proof, Status, Traits, Unused
 from torpor.ssh.base import Dropped, Overdue, Shell, Target, Unreachable
@@ -95,6 +96,7 @@ class SshMachine:
             )
         proof.check(self.address, rental, self._ground.clock)
         self._judge(facts)
+        self._refuse_repository(proof.repository)
         return self._end(rental)
 
     def _end(self, rental: str) -> Status:
@@ -191,6 +193,18 @@ class SshMachine:
                 remedy=f"Name the folder: ssh://{self.place.server}{facts.real or '/absolute/path'}",
             )
         ssh_place.check(self.place.path, facts.home)
+
+    def _refuse_repository(self, repository: str) -> None:
+        """The snapshot that proves must not lie in what goes: the host may be this computer, or share a file system with it."""
+        if not repository:
+            return
+        found = self.shell.run(ssh_script.repository(self.place.path, repository), seconds=_LONG).out.decode(errors="surrogateescape")
+        if found:
+            raise DestroyRefused(
+                f"The workspace of {self.address} holds the repository itself: {show_text(found.splitlines()[0])}.",
+                safe="Nothing was removed.",
+                remedy="Move the repository to another place, name that, and hibernate again.",
+            )
 
     def _refuse_mounts(self) -> None:
         """What is mounted inside is not in the snapshot, and must not go with the rest."""

@@ -87,6 +87,11 @@ fi
 facts
 """
 
+# Its configuration names its id in clear words.
+_REPOSITORY = """\
+find {root} -xdev -type f -name config.json -size -2048k -exec grep -lF {id} {{}} + 2>/dev/null | head -n 1
+"""
+
 MOUNTS = "cat /proc/self/mountinfo 2>/dev/null || :"
 WHY = {
     70: "the folder of its workspace can't be made",
@@ -105,6 +110,11 @@ def ask(path: str, mark: str) -> str:
 def make(path: str, mark: str, rental: str, old: str) -> str:
     """`old`: the papers that a new rental replaces; empty if there are none."""
     return _FACTS.format(root=shlex.quote(path), mark=mark) + _MAKE.format(rental=rental, old=shlex.quote(old))
+
+
+def repository(path: str, id: str) -> str:
+    """Prints the configuration of the repository of this id, if it lies in the folder."""
+    return _REPOSITORY.format(root=shlex.quote(path), id=shlex.quote(f'"repository":"{id}"'))
 
 
 def end(path: str, mark: str, rental: str) -> str:
