@@ -90,6 +90,15 @@ class EntryBlock:
         self.content += [None] * count
         return first
 
+    def part(self, first: int, last: int) -> EntryBlock:
+        """The rows from `first` to `last` as a block."""
+        part = EntryBlock(self.base + first)
+        for name in ("parent", "names", "type", "mode", "uid", "gid", "mtime", "size", "flags", "content"):
+            setattr(part, name, getattr(self, name)[first:last])
+        part.extents = {row - first: found for row, found in self.extents.items() if first <= row < last}
+        part.attributes = {row - first: found for row, found in self.attributes.items() if first <= row < last}
+        return part
+
     def bundled(self) -> tuple[array[int], array[int], bytes]:
         """Columns of the bundled files, in order: chunk, offset in it, and ids one behind the other."""
         found = [content for content in self.content if type(content) is Bundled]

@@ -16,11 +16,11 @@ from torpor.errors import NotFound
 from torpor.format import entries, index, meta, zstd
 from torpor.format.chunks import ChunkList
 from torpor.format.manifest import CodecUse, IndexRef
-from torpor.format.version import NONE
+from torpor.format.version import NONE, SECTION_MAX
 from torpor.hibernate.packer import PackList
 from torpor.hibernate.window import Window
 from torpor.jobs import show_path
-from torpor.workspace.record import Footer, RecordPack, RecordWriter, live_bytes
+from torpor.workspace.record import Footer, RecordPack, RecordWriter, Stats, live_bytes
 from torpor.workspace.spool import spool as nameless
 
 
@@ -44,12 +44,21 @@ class Assembler:
         self.raw_bytes = 0
 
     def block(self, window: Window) -> None:
-        block = window.block
         self._count(window)
+        self._rows(window.block, window.stats)
+
+    def _rows(self, block: entries.EntryBlock, stats: Stats) -> None:
+        """Long names, targets and attributes may be more than a section holds: then it becomes two."""
         raw = block.encode()
+        if len(raw) > SECTION_MAX and len(block) > 1:
+            half = len(block) // 2
+            del raw
+            self._rows(block.part(0, half), stats.part(0, half))
+            self._rows(block.part(half, len(block)), stats.part(half, len(block)))
+            return
         frame = zstd.compress(raw)
         self._add(index.ENTRIES, len(block), len(raw), frame)
-        self._record.block(len(block), len(raw), frame, window.stats)
+        self._record.block(len(block), len(raw), frame, stats)
 
     def _add(self, kind: int, rows: int, raw: int, frame: bytes) -> None:
         section, sealed = self._sections.seal(len(self._table), kind, rows, raw, frame)

@@ -30,6 +30,7 @@ from torpor.workspace.walk import Found, Run, found_in, runs
 
 ROWS = 1 << 14  # entries in a block, of the 65,536 that a section may have: the last is encoded when all else is done
 REFS_MAX = 1 << 20  # references in one block before it is closed early
+WEIGHT_MAX = 1 << 24  # bytes of targets, attributes and extents
 UNSETTLED = 12  # blocks that may wait for workers at once
 
 
@@ -164,7 +165,7 @@ class Collector:
         return number
 
     def _close_full(self, window: Window) -> None:
-        if self._refs >= REFS_MAX:
+        if self._refs >= REFS_MAX or window.weight >= WEIGHT_MAX:
             window.closed = True
             self._emit(wait=False)
 
@@ -172,7 +173,9 @@ class Collector:
         row = window.add(parent, name, entries.SYMLINK, found.stat, False)
         window.expect()
         try:
-            window.settle(row, os.readlink(found.name, dir_fd=found.fd))
+            target = os.readlink(found.name, dir_fd=found.fd)
+            window.weight += len(target)
+            window.settle(row, target)
         except FileNotFoundError:
             self._shared.report(found.path, "vanished")
             window.drop(row)
@@ -231,9 +234,9 @@ class Collector:
         window.block.content[new] = content
         window.block.flags[new] = block.flags[row]
         if row in block.extents:
-            window.block.extents[new] = block.extents[row]
+            window.set_extents(new, block.extents[row])
         if row in block.attributes:
-            window.block.attributes[new] = block.attributes[row]
+            window.set_attributes(new, block.attributes[row])
         return True
 
     def _large_file(self, window: Window, row: int, path: bytes) -> LargeFile:

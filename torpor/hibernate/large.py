@@ -14,7 +14,7 @@ from torpor.format.version import CLASS_LARGE
 from torpor.hibernate.reading import TRIES, data_extents, same, take_attributes
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
-from torpor.plan.cuts import mark_holes, steps
+from torpor.plan.cuts import TooLong, cut
 from torpor.workspace.record import is_racy
 from torpor.workspace.scan import Status, status_of
 from torpor.workspace.walk import open_regular
@@ -84,8 +84,11 @@ class LargeFile:
             self._shared.gpu.expect(size)
         first, self._kind = self._chooser.begin(self._fd, size, self._path)
         self._extents = data_extents(self._fd, self._before)
-        plan = steps(size, first)
-        self._steps = mark_holes(plan, self._extents) if self._extents is not None else [(offset, length, False) for offset, length in plan]
+        try:
+            self._steps = cut(size, first, self._extents)
+        except TooLong:
+            self._give_up("unreadable", "it is larger than a file of a snapshot can be")
+            return []
         self._refs = array("I", bytes(4 * len(self._steps)))
         if not self._steps:
             self._settle(None)
@@ -96,7 +99,7 @@ class LargeFile:
 
     def length(self, first: int, count: int) -> int:
         """Bytes that a stretch will read: holes cost nothing."""
-        return sum(length for _, length, hole in self._steps[first : first + count] if not hole)
+        return sum(length for _, length, hole in map(self._steps.__getitem__, range(first, first + count)) if not hole)
 
     def stretch(self, first: int, count: int, worker: Worker) -> None:
         """`read`, in the order that a queue of work wants."""

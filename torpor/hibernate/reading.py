@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torpor.format import entries
 from torpor.hibernate.window import Window
+from torpor.plan.cuts import EXTENTS_MAX, coarsen
 from torpor.workspace import attributes
 from torpor.workspace.record import RACY
 from torpor.workspace.recorded import Recorded
@@ -49,6 +50,9 @@ def data_extents(fd: int, status: Status) -> array[int] | None:
             break
         out.extend((start, end - start))
         at = end
+        if len(out) >= 4 * EXTENTS_MAX:
+            out = coarsen(out)
+    out = coarsen(out)
     return None if len(out) == 2 and out[0] == 0 and out[1] == size else out
 
 

@@ -22,7 +22,7 @@ class Window:
     Until `finish` its stats lie in one piece, as the walk gives them; then they become columns, all rows at once.
     """
 
-    __slots__ = ("_lock", "_racy", "_seen", "block", "closed", "firsts", "linked", "pending", "stats")
+    __slots__ = ("_lock", "_racy", "_seen", "block", "closed", "firsts", "linked", "pending", "stats", "weight")
 
     def __init__(self, base: int, lock: threading.Lock) -> None:
         self.block = EntryBlock(base)
@@ -30,6 +30,7 @@ class Window:
         self.linked: dict[int, Link] = {}  # the other names, by row
         self.pending = 0
         self.closed = False
+        self.weight = 0  # about so many bytes of targets, attributes and extents by now
         self.stats: Stats
         self._seen = bytearray()
         self._racy = array("B")
@@ -102,10 +103,12 @@ class Window:
 
     def set_extents(self, row: int, extents: array[int]) -> None:
         self.block.extents[row] = extents
+        self.weight += 8 * len(extents)
         self.block.flags[row] |= entries.SPARSE
 
     def set_attributes(self, row: int, data: bytes) -> None:
         self.block.attributes[row] = data
+        self.weight += len(data)
         self.block.flags[row] |= entries.ATTRIBUTES
 
     def settle(self, row: int, content: Content) -> None:

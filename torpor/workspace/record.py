@@ -82,6 +82,10 @@ class Stats(msgspec.Struct):
     def encode(self) -> bytes:
         return columns.pack(self.device, self.inode, self.ctime, self.flags)
 
+    def part(self, first: int, last: int) -> Stats:
+        """Of the rows from `first` to `last`."""
+        return Stats(self.device[first:last], self.inode[first:last], self.ctime[first:last], self.flags[first:last])
+
     @classmethod
     def decode(cls, rows: int, data: bytes) -> Stats:
         reader = columns.Reader(data, "The stat record")
