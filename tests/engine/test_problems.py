@@ -384,3 +384,13 @@ def test_more_attributes_than_a_system_call_lists(lab: Lab, root: Path, tmp_path
             assert (tmp_path / f"{number}" / "small").read_text() == "content"
             assert (tmp_path / f"{number}" / "large").read_bytes() == large.read_bytes()
             let_age(root)
+
+
+def test_files_that_say_they_are_empty(lab: Lab, root: Path) -> None:
+    """What the kernel makes up has no size: saved as empty, it would be lost without a word."""
+    with pytest.raises(NotFound, match="can't be read"):
+        lab.take(Path("/proc/cpuinfo"))
+    write(root / "empty", "")
+    taken = lab.take(root, Path("/proc/self/net"))
+    assert any(path.endswith("/net/dev") for path in named(taken, "unreadable"))
+    assert lab.verify().damage == {}

@@ -18,10 +18,11 @@ from torpor.hibernate.bundler import Bundler
 from torpor.hibernate.dedupe import Carrier
 from torpor.hibernate.large import LargeFile
 from torpor.hibernate.links import Link, Links
-from torpor.hibernate.reading import take_attributes, unchanged, unchanged_run
+from torpor.hibernate.reading import has_content, take_attributes, unchanged, unchanged_run
 from torpor.hibernate.tools import Shared, Worker
 from torpor.hibernate.window import Window
 from torpor.jobs import Scope
+from torpor.workspace import system
 from torpor.workspace.crew import Crew, Pool
 from torpor.workspace.record import Record
 from torpor.workspace.recorded import Cursor, Recorded
@@ -54,6 +55,7 @@ class Collector:
         self._refs = 0
         self._count = 0
         self._links = Links()
+        self._liars: dict[int, str] = {}  # by device
         self._bundler = Bundler(shared, crew, buffers, self._large, self._large_file)
         self.users: set[int] = set()
         self.groups: set[int] = set()
@@ -105,7 +107,7 @@ class Collector:
 
     def _run(self, run: Run, parent: int) -> None:
         folder, names, found = run
-        if not found.plain:
+        if not found.plain or self._liar(found[0].st_dev):
             for entry in found_in(run):
                 self._entry(entry, parent)
             return
@@ -193,6 +195,12 @@ class Collector:
                 window.linked[row] = Link(found.path, found.relative)
                 return
             window.firsts[len(window.block)] = status
+        if status.st_size == 0 and (liar := self._liar(status.st_dev)) and has_content(found.path, liar):
+            row = window.add(parent, name, entries.FILE, status, True)
+            window.expect()
+            self._shared.report(found.path, "unreadable", "it has content, and its size is told as 0")
+            window.drop(row)
+            return
         old = self._cursor.match(found.key) if self._cursor is not None else None
         if old is not None and self._carry(window, found, parent, name, old):
             return
@@ -210,6 +218,11 @@ class Collector:
         self._read(window, row, *link)
         self._bundler.flush()
         self._crew.drain()
+
+    def _liar(self, device: int) -> str:
+        if device not in self._liars:
+            self._liars[device] = system.liar(device)
+        return self._liars[device]
 
     def _carry(self, window: Window, found: Found, parent: int, name: bytes, old: Recorded) -> bool:
         """Take an unchanged file from the record without reading it; False if it must be read."""
