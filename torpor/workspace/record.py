@@ -11,12 +11,14 @@ Frames: E entries (format.entries), S stats of the same rows (this file), C chun
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import secrets
 import struct
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 from blake3 import blake3
@@ -33,6 +35,7 @@ _MAGIC = b"torporRC"
 _VERSION = 3
 _FRAME = struct.Struct("<cIII")
 _TAIL = struct.Struct("<I32s8s")
+_TEMP = b".tmp"
 RACY = 1
 RACY_NS = 2_000_000_000
 
@@ -106,14 +109,31 @@ def is_racy(status: Status, looked_at: int, since: int) -> bool:
     return status.st_ctime_ns > min(looked_at, since) - RACY_NS or abs(status.st_mtime_ns - looked_at) < RACY_NS
 
 
+def _remove_stale(folder: bytes) -> None:
+    """Remove what writers that were killed have left: those that live hold a lock."""
+    for name in os.listdir(folder):
+        if not name.endswith(_TEMP):
+            continue
+        path = os.path.join(folder, name)
+        with suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+
+
 class RecordWriter:
     """Writes a record beside its final place; `finish` puts it there in one step."""
 
     def __init__(self, path: bytes) -> None:
         self._path = path
-        self._temp = path + b".%d-%s.tmp" % (os.getpid(), secrets.token_hex(4).encode())
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        self._file = open(self._temp, "wb")  # noqa: SIM115 - closed by finish or abandon
+        _remove_stale(os.path.dirname(path))
+        while True:
+            self._temp = path + b".%d-%s%s" % (os.getpid(), secrets.token_hex(4).encode(), _TEMP)
+            self._file = open(self._temp, "wb")  # noqa: SIM115 - closed by finish or abandon
+            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX)
+            if os.fstat(self._file.fileno()).st_nlink:
+                break
+            self._file.close()  # somebody took it for a dead one's before it was locked
         self._digest = blake3()
         self._frames: list[tuple[str, int, int]] = []
         self._write(_MAGIC + struct.pack("<H", _VERSION))
