@@ -8,6 +8,7 @@ restores/<workspace>          a restore under way (wake)
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
@@ -22,6 +23,15 @@ def workspace_id(repository: str, roots: list[bytes]) -> str:
     return hashlib.sha256(b"\0".join((repository.encode(), *map(os.path.realpath, roots)))).hexdigest()[:32]
 
 
+def _id_in(path: bytes) -> str | None:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read(64).strip()
+    except FileNotFoundError:
+        return None
+    return text if names.is_hex32(text) else None
+
+
 class State:
     """Paths below one state folder, which is made at first use with permissions 0700."""
 
@@ -31,24 +41,31 @@ class State:
     def rental(self) -> str:
         """This rental's id; made on first use, and only one of several racers wins."""
         path = os.path.join(self.folder, b"rental")
-        while True:
-            try:
-                with open(path, encoding="ascii") as file:
-                    text = file.read().strip()
-                if names.is_hex32(text):
-                    return text
-            except FileNotFoundError:
-                pass
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        if (found := _id_in(path)) is not None:
+            return found
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if (found := _id_in(path)) is not None:
+                return found
+            # There is none, or a crash or a full disk left one that is none: this is another rental then, and its records are not believed.
+            made = secrets.token_hex(16)
             temp = path + b".%d" % os.getpid() + secrets.token_hex(4).encode()
-            with open(temp, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(16))
             try:
-                os.link(temp, path)
-            except FileExistsError:
-                pass
-            finally:
-                os.unlink(temp)
+                with open(temp, "w", encoding="ascii") as file:
+                    file.write(made)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temp, path)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(temp)
+                raise
+            os.fsync(folder)
+            return made
+        finally:
+            os.close(folder)
 
     def record(self, workspace: str) -> bytes:
         return os.path.join(self.folder, b"records", workspace.encode())
