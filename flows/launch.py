@@ -116,6 +116,8 @@ def run(flow_name: str, given: dict[str, Any]) -> dict[str, Any]:
     with Stops() as stops, server.running(load().home):
         os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
         os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT)
+        if named := server.named():
+            stops.run(lambda: server.reach(named))
         from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 
         from tasks.watch import StageState, watching

@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,8 +40,7 @@ def running(home: Path) -> Iterator[str]:
     """The API's URL; the environment of this process and of its children names it until the block ends. `home` is TORPOR_HOME."""
     if importlib.util.find_spec("prefect") is None:
         raise missing()
-    chosen = os.environ.get("PREFECT_API_URL") or _of_profile()
-    if chosen:
+    if chosen := named():
         yield chosen
         return
     folder = home / "prefect"
@@ -57,6 +57,31 @@ def running(home: Path) -> Iterator[str]:
             _drain()
             with _alone(folder):
                 server.stop_unless_used(users)
+
+
+def named() -> str:
+    """The API that this user named; empty if none."""
+    return os.environ.get("PREFECT_API_URL") or _of_profile()
+
+
+async def reach(url: str) -> dict[str, object]:
+    """Raise `HostFailed` unless the API that the user named answers."""
+    try:
+        from prefect.client.orchestration import get_client
+
+        async with get_client() as client:
+            failed = await client.api_healthcheck()
+    except Exception as error:  # noqa: BLE001 - a URL that is none fails in Prefect's settings, in httpx or in its address
+        failed = error
+    if failed is not None and not hasattr(failed, "response"):  # one that answers, if only with a refusal, tells the run itself
+        words = " ".join(f"Prefect's API at {url} can't be used: {type(failed).__name__}: {failed}".split())
+        raise HostFailed(
+            f"{re.sub(r'//[^/@ ]*@', '//…@', words)[:400].rstrip('.')}.",
+            safe="Nothing was begun.",
+            remedy="Start it, or unset PREFECT_API_URL (in a profile of Prefect's: `prefect config unset PREFECT_API_URL`): torpor then "
+            "starts a server of its own.",
+        )
+    return {}
 
 
 def _of_profile() -> str:

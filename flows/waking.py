@@ -19,7 +19,7 @@ from torpor.control import catalogue
 from torpor.control.provision import Demand, Limits, Provisioned
 from torpor.control.repository import Repository
 from torpor.control.restores import Options
-from torpor.errors import Interrupted, MachineError, TorporError
+from torpor.errors import HookFailed, Interrupted, MachineError, TorporError
 from torpor.jobs import RestoreResult
 from torpor.plan.offers import GB
 
@@ -84,6 +84,8 @@ async def wake_one(session: Session, wanted: str, asked: Asked) -> dict[str, Any
                     error.safe = f"{found.machine.address} was destroyed again: nothing is left that costs. The snapshot is untouched."
                     if isinstance(error, Interrupted):
                         error.remedy = "Run it again: a machine is rented anew."
+                    elif isinstance(error, HookFailed):
+                        error.remedy = "Try the command on a machine that stays, such as one that is woken without it."
         elif isinstance(error, TorporError) and session.writing:
             session.note(f"The machine keeps what was written so far; {wanted} goes on from there when it is woken on it again.")
         raise

@@ -14,6 +14,7 @@
     ├── ClaimLost               17   the claim on a snapshot being made ran out        (retryable)
     ├── SourceChanged           18   the source kept changing while it was proven
     ├── MachineError            19   a machine is not in the state the command needs
+    │   └── HookFailed          19   a command of the user's on a machine did not end well
     ├── NoSpace                 20   the disk is full
     ├── HostFailed              23   the host's engine ended without a result          (retryable)
     ├── MissingDependency       24   an optional package is not installed
@@ -107,6 +108,10 @@ class SourceChanged(TorporError):
 
 class MachineError(TorporError):
     exit_code = 19
+
+
+class HookFailed(MachineError):
+    """A hook did not end well, or not in time, or nobody knows."""
 
 
 class NoSpace(TorporError):

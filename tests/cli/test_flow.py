@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.cli.door import Cli, finish, until
+from torpor.errors import HookFailed
 
 HEAD = """
 import json, os, signal, sys, threading
@@ -31,7 +33,8 @@ def flows(cli: Cli, tmp_path: Path) -> Path:
     for package in ("flows", "prefect"):
         (tmp_path / "path" / package).mkdir(parents=True)
         (tmp_path / "path" / package / "__init__.py").touch()
-    cli.extra["PYTHONPATH"] = str(tmp_path / "path")
+    before = os.environ.get("PYTHONPATH", "")
+    cli.extra["PYTHONPATH"] = f"{tmp_path / 'path'}{os.pathsep + before if before else ''}"
     return tmp_path / "path" / "flows" / "launch.py"
 
 
@@ -162,3 +165,9 @@ def test_the_install_line_is_the_one_of_the_project() -> None:
     root = Path(__file__).parents[2]
     wanted = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]["prefect"]
     assert sorted(INSTALL.removeprefix("pip install ").replace('"', "").split()) == sorted(wanted)
+
+
+def test_a_hook_that_failed_keeps_its_name(cli: Cli, flows: Path) -> None:
+    failure = HookFailed("It failed.", safe="All is there.").as_dict()
+    flows.write_text(HEAD + f"say(failure={failure!r})\nsys.exit(19)\n")
+    assert cli.fails(19, "wake", "latest")["error"] == "HookFailed"

@@ -10,8 +10,8 @@ from typing import IO
 
 import pytest
 
-from torpor.control.hooks import OUTPUT_MAX, Hook, HookFailed, after_restore, before_snapshot, lines
-from torpor.errors import MachineError
+from torpor.control.hooks import OUTPUT_MAX, Hook, after_restore, before_snapshot, lines
+from torpor.errors import HookFailed, MachineError
 from torpor.ssh.base import Channel, Dropped, Ran
 from torpor.ssh.local import LocalShell
 

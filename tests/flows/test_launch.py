@@ -101,6 +101,15 @@ def test_failures_have_their_exit_codes(field: Field, flow: str, parameters: obj
     assert failure["what"]
 
 
+@pytest.mark.parametrize("url", ["http://me:SECRETQQ@127.0.0.1:1/api", "garbage", "http://[::::1]/api"])
+def test_a_server_that_does_not_answer(field: Field, url: str) -> None:
+    run = Launched(field, "hibernate", {"machine": "local:x"}, PREFECT_API_URL=url)
+    failure = run.read()["failure"]
+    assert (run.end(), failure["error"], failure["safe"]) == (23, "HostFailed", "Nothing was begun.")
+    assert "unset PREFECT_API_URL" in failure["remedy"]
+    assert "SECRETQQ" not in str(failure)
+
+
 @pytest.mark.parametrize(("given", "word"), [(b"no json", "no JSON"), (b"[1]", "one JSON object")])
 def test_what_are_no_parameters(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], given: bytes, word: str

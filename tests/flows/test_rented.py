@@ -20,7 +20,7 @@ from tests.emulators.vast.server import Vast
 from tests.flows.field import Field, flow_run, newest, saved
 from torpor.clock import SYSTEM, FakeClock
 from torpor.control.leases import Book
-from torpor.errors import Damaged, TorporError
+from torpor.errors import Damaged, HookFailed
 from torpor.testing.compare import compare_trees
 
 pytestmark = pytest.mark.usefixtures("api")
@@ -104,8 +104,10 @@ def test_it_sleeps_and_wakes(field: Field, world: World, original: Path) -> None
 def test_what_fails_on_the_way_costs_nothing_afterwards(field: Field, vast: Vast, original: Path) -> None:
     """The hook of the user's fails: the machine, which nobody has worked on, is destroyed again."""
     world, first = vast_world(vast), saved(field, original)
-    with pytest.raises(TorporError, match="exit status 7"):
+    with pytest.raises(HookFailed, match="exit status 7") as caught:
         flow_run(wake(snapshot=first, after="exit 7", **world.wish))
+    assert "was destroyed again" in caught.value.safe
+    assert "on a machine that stays" in caught.value.remedy
     assert world.billed() == []
     (record,) = Book(field.repository().home, SYSTEM).all()
     assert record.phase == "ended"

@@ -106,6 +106,7 @@ def test_a_run_that_was_killed_is_taken_up(field: Field, hosts: tuple[Sshd, Sshd
     first, second = hosts
     large, there = fill(tmp_path / "large", 6 * MIB), first.workspace / "large"
     subprocess.run(["cp", "-a", large, there], check=True)
+    field.repository()
     asked: dict[str, Any] = {"machine": address(first, "large"), "wipe": True, "rate": 3 * MIB}
     killed = Launched(field, "hibernate", asked)
     killed.read(until="upload")

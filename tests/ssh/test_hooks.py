@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.emulators.sshd import Sshd
-from torpor.control.hooks import Hook, HookFailed, after_restore, before_snapshot
+from torpor.control.hooks import Hook, after_restore, before_snapshot
+from torpor.errors import HookFailed
 from torpor.ssh.connect import SshShell
 
 

@@ -76,7 +76,7 @@ def run(
     }  # fmt: skip
     first.on_this_disk(session)
     result = flow.run(session, "flows.launch", ["hibernate", "--json-parameters", "-"], flow.chosen(parameters))
-    if result["created_repository"]:
+    if result.get("created_repository"):
         first.welcome(session, session.repository())
     session.say(f"{machine} {_end(session, machine, result['destroyed'])}: snapshot {result['snapshot']}")
     if result["destroyed"] and result.get("price_after"):

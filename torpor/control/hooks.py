@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from torpor.errors import MachineError
+from torpor.errors import HookFailed
 from torpor.jobs import show_path
 from torpor.ssh.base import Dropped, Shell
 
@@ -35,10 +35,6 @@ code=$?
 tail -c {most} "$folder/said"
 exit $code
 """
-
-
-class HookFailed(MachineError):
-    """A hook did not end well, or not in time, or nobody knows."""
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
