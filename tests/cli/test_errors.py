@@ -224,3 +224,8 @@ def test_sweep_without_an_account(cli: Cli) -> None:
     """It says that nobody was asked, and not that nothing is there."""
     cli.extra |= {"VAST_API_KEY": "", "GCE_PROJECT": "", "GOOGLE_CLOUD_PROJECT": ""}
     assert "Nobody was asked" in cli.fails(2, "sweep")["what"]
+
+
+def test_a_group_without_a_command(cli: Cli) -> None:
+    assert cli.fails(2, "keys")["what"] == "Missing command."
+    assert cli.run("keys", "--json", "show").json["error"] == "NotFound"

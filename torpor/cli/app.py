@@ -57,6 +57,7 @@ def build(run: Run) -> Command:
         above, _, last = name.rpartition(" ")
         groups[above].command(last, help=row.help)(_stub)
     for name in commands.GROUPS:
+        groups[name].callback()(_function(name, COMMON, _more_common))
         app.add_typer(groups[name])
     app.callback()(_function("", COMMON, _common))
     return get_command(app)
@@ -100,6 +101,11 @@ def _common(ctx: typer.Context, values: dict[str, Value]) -> None:
     """Options in front of a command's name, kept for it."""
     values.pop("version")
     ctx.obj = values
+
+
+def _more_common(ctx: typer.Context, values: dict[str, Value]) -> None:
+    """Options between a group's name and a command's."""
+    ctx.obj = {**(ctx.obj or {}), **{key: value for key, value in values.items() if value not in (None, False)}}
 
 
 def _function(name: str, parameters: Sequence[Parameter], call: Callable[[typer.Context, dict[str, Value]], Any]) -> Callable[..., Any]:
