@@ -9,7 +9,7 @@ import secrets
 import msgspec
 from cryptography.exceptions import InvalidTag
 
-from torpor.control.home import Home
+from torpor.control.home import DamagedFile, Home
 from torpor.errors import Damaged, KeysMissing, UsageError
 from torpor.format import crypto, primitives, recovery
 from torpor.format.manifest import PrivateKeys, WrappedKeys
@@ -133,8 +133,16 @@ def from_text(data: dict[str, object], passphrase: Secret) -> Keyset:
 
 def load(home: Home, repository: str, passphrase: Secret) -> Keyset | None:
     """The keys of a repository from `TORPOR_HOME`; None if they are not there."""
-    data = home.read(home.keys(repository))
-    return from_text(data, passphrase) if data else None
+    path = home.keys(repository)
+    data = home.read(path)
+    try:
+        return from_text(data, passphrase) if data else None
+    except (Damaged, UsageError) as error:
+        raise DamagedFile(
+            f"The keys in {path} can't be used: {error.what}",
+            safe="Nothing was changed.",
+            remedy="Move that file away, and bring the keys back with the recovery key: `torpor keys import`.",
+        ) from None
 
 
 def save(home: Home, keys: Keyset, passphrase: Secret) -> None:

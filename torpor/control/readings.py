@@ -32,36 +32,41 @@ class Readings:
         self._clock = repository.clock
         what = "\0".join((repository.id, repository.store.url, snapshot.id, snapshot.sha256))
         self._path = repository.home.verifying / f"{snapshot.id}-{hashlib.sha256(what.encode()).hexdigest()[:32]}"
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
         now = self._clock.now()
         self.packs: dict[str, float] = {} if restart else self._load(now)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._forget_old()
-        if self.packs:
-            os.write(self._file, "".join(_line(name, at) for name, at in self.packs.items()).encode())
+        self._file: int | None = None
+        with suppress(OSError):  # a home that may only be read, or is full, costs reading again
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._forget_old(self._file)
+            if self.packs:
+                os.write(self._file, "".join(_line(name, at) for name, at in self.packs.items()).encode())
 
     def add(self, pack: str) -> None:
         """Note a pack, named below packs/, that was just read."""
         line = _line(pack, self._clock.now()).encode()
-        with self._lock, suppress(OSError):  # a full disk costs reading again
-            os.write(self._file, line)
+        with self._lock, suppress(OSError):
+            if self._file is not None:
+                os.write(self._file, line)
 
     def done(self) -> None:
         """The verification came to its end, good or bad: nothing is left to go on with."""
-        self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
 
     def _load(self, now: float) -> dict[str, float]:
         found: dict[str, float] = {}
         try:
             text = self._path.read_text(encoding="ascii", errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return found
         for line in text.splitlines(keepends=True):
             name, _, at = line.partition(" ")
@@ -70,10 +75,10 @@ class Readings:
                     found[name] = float(at)
         return found
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, file: int) -> None:
         """Remove what nobody will go on with, by the clock of the file system."""
-        os.utime(self._file)
-        now = os.fstat(self._file).st_mtime
+        os.utime(file)
+        now = os.fstat(file).st_mtime
         for path in self._path.parent.iterdir():
             with suppress(OSError):
                 if path.stat().st_mtime < now - KEEP:
