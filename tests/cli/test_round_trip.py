@@ -96,6 +96,25 @@ def test_what_cannot_be_read_is_named(cli: Cli, workspace: Path) -> None:
     assert {problem["path"] for problem in shown["problem_files"]} == {f"{workspace}/secret", f"{workspace}/pipe"}
 
 
+@pytest.mark.parametrize("mode", ["--merge", "--replace"])
+def test_folders_that_are_shut_in_the_target(cli: Cli, workspace: Path, tmp_path: Path, mode: str) -> None:
+    """To root as well, where it lacks the right to enter all. A dry run opens none of them, and ends well."""
+    (workspace / "src" / "deep").mkdir()
+    (workspace / "src" / "deep" / "file").write_text("x")
+    cli.json("snapshot", workspace)
+    cli.json("restore", "latest", tmp_path / "back")
+    for shut in (0o600, 0):
+        (tmp_path / "back" / "src" / "deep").chmod(shut)
+        (tmp_path / "back" / "src").chmod(shut)
+        dry = cli.run("restore", "latest", tmp_path / "back", mode, "--dry-run", "--json", command=POWERLESS)
+        assert dry.code == 0, dry.err
+        assert (tmp_path / "back" / "src").stat().st_mode & 0o777 == shut
+        done = cli.run("restore", "latest", tmp_path / "back", mode, "--json", command=POWERLESS)
+        assert done.code == 0, done.err
+        assert done.json["kept_files"] == 4
+        assert compare_trees(workspace, tmp_path / "back") == []
+
+
 def test_special_files_alone_are_no_failure(cli: Cli, workspace: Path) -> None:
     os.mkfifo(workspace / "pipe")
     assert cli.json("snapshot", workspace)["special"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -15,10 +16,11 @@ import pytest
 
 from tests.engine.lab import Lab, same, write
 from tests.engine.other_user import as_somebody_else
-from torpor.errors import TargetNotEmpty
+from torpor.errors import HostFailed, TargetNotEmpty
 from torpor.format import meta
 from torpor.storage.local import LocalStore
 from torpor.wake import removal
+from torpor.workspace import system
 from torpor.workspace.indexfile import IndexFile
 
 
@@ -174,6 +176,26 @@ if os.geteuid() == 0:
                 assert (root / name / "deep/file").read_text() == "only copy"
             lab.restore(root, mode="replace")
 
+    def test_what_can_not_be_moved_is_named(lab: Lab, root: Path, tmp_path: Path) -> None:
+        """By its whole path, and nothing is left beside it."""
+        write(root / "in/real", "x")
+        write(root / "in/small", "x")
+        (root / "in/link").symlink_to("real")
+        os.link(root / "in/real", root / "in/twin")
+        lab.take(root)
+        out = tmp_path / "out"
+        lab.restore(out)
+        write(tmp_path / "other", "another")
+        for name in ("small", "link", "twin"):
+            (out / "in" / name).unlink()
+            write(out / "in" / name, "mine")
+            with mounted(out / "in" / name, "--bind", str(tmp_path / "other")):
+                with pytest.raises(HostFailed, match=f"stopped by the system at {out}/in/{name}: Device or resource busy"):
+                    lab.restore(out, mode="replace")
+                assert [found for found in os.listdir(out / "in") if found.startswith(".torpor-tmp")] == []
+            lab.restore(out, mode="replace")
+            same(root, out)
+
 
 # how it is removed
 
@@ -206,6 +228,11 @@ def test_a_tree_deeper_than_there_are_descriptors(tmp_path: Path) -> None:
         assert removal.Remover(frozenset()).tree(handle, b"d") == 1999
     os.close(handle)
     assert os.listdir(tmp_path / "folder") == []
+
+
+def test_too_few_descriptors_are_said_to_be_so() -> None:
+    error = system.refused(OSError(errno.EMFILE, "Too many open files", b"/x"), "The restore", "All is well.")
+    assert (type(error), "ulimit -n" in error.remedy) == (HostFailed, True)
 
 
 def test_a_dry_run_names_what_would_go(lab: Lab, root: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torpor.format import entries
 from torpor.format.version import CHUNK_MAX
 from torpor.plan.cuts import data_ranges
 from torpor.wake.files import Kept, folder_in_the_way
-from torpor.wake.folders import Anchors, Folders
+from torpor.wake.folders import Anchors, Folders, located
 from torpor.wake.holes import fits, is_data
 from torpor.wake.metadata import Metadata
 from torpor.wake.removal import Remover
@@ -125,11 +125,22 @@ class Comparer:
             buffer = bytearray(CHUNK_MAX)
             try:
                 for at in range(first, last):
-                    self._file(folders, kind, at, memoryview(buffer))
+                    try:
+                        self._file(folders, kind, at, memoryview(buffer))
+                    except OSError as error:
+                        raise self._located(folders, kind[at], error) from error
             finally:
                 folders.close()
 
         return work
+
+    def _located(self, folders: Folders, number: int, error: OSError) -> OSError:
+        block, row = self._survey.index.at(number)
+        name = block.names[row]
+        try:
+            return located(error, *folders.place(block.parent[row], name, number))
+        except OSError:
+            return located(error, -1, name)
 
     def _file(self, folders: Folders, kind: array[int], at: int, buffer: memoryview) -> None:
         survey = self._survey
@@ -143,10 +154,10 @@ class Comparer:
         except FileNotFoundError:
             self._want(kind, at, size)
             return
-        except TargetNotEmpty:
+        except (PermissionError, TargetNotEmpty):
             if not self._dry_run:
                 raise
-            self._want(kind, at, size)  # a link stands where a folder will be made
+            self._want(kind, at, size)  # a link stands where a folder will be made, or a folder is shut that will be opened
             return
         if not stat.S_ISREG(status.st_mode):
             self._clear(handle, name, status)

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from array import array
+from contextlib import suppress
 from hashlib import sha256
 
 from torpor.errors import TargetNotEmpty
@@ -15,7 +16,7 @@ from torpor.format.entries import EntryBlock
 from torpor.format.version import NONE
 from torpor.jobs import show_path
 from torpor.plan.cuts import data_ranges
-from torpor.wake.folders import Folders
+from torpor.wake.folders import Folders, located
 from torpor.wake.metadata import Metadata
 from torpor.wake.removal import Remover
 from torpor.wake.survey import Survey
@@ -108,12 +109,19 @@ class Files:
                 os.unlink(temporary, dir_fd=handle)
                 raise
             os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+        except OSError:  # what is there is not to be moved
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=handle)
+            raise
 
     def small(self, folders: Folders, block: EntryBlock, row: int, data: memoryview | None) -> None:
         """Write a whole file: content, then metadata."""
         number = block.base + row
         handle, name = folders.place(block.parent[row], block.names[row], number)
-        fd, temporary = self.create(handle, name, self._metadata.mode(block, row), block.parent[row] == NONE)
+        try:
+            fd, temporary = self.create(handle, name, self._metadata.mode(block, row), block.parent[row] == NONE)
+        except OSError as error:
+            raise located(error, handle, name) from error
         try:
             if data:
                 extents = block.extents.get(row)
@@ -128,6 +136,8 @@ class Files:
             self._metadata.created(fd, block, row)
             self.settle(handle, name, temporary)
             self._kept.note(number, fd)
+        except OSError as error:
+            raise located(error, handle, name) from error
         finally:
             os.close(fd)
 
@@ -155,12 +165,15 @@ class LargeFile:
             if self._fd >= 0:
                 return
             handle, name = folders.place(block.parent[row], block.names[row], block.base + row)
-            if self._in_place:
-                self._fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=handle)
-            else:
-                mode = self._metadata.mode(block, row)
-                self._fd, self._temporary = self._files.create(handle, name, mode, block.parent[row] == NONE)
-            os.ftruncate(self._fd, block.size[row])
+            try:
+                if self._in_place:
+                    self._fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=handle)
+                else:
+                    mode = self._metadata.mode(block, row)
+                    self._fd, self._temporary = self._files.create(handle, name, mode, block.parent[row] == NONE)
+                os.ftruncate(self._fd, block.size[row])
+            except OSError as error:
+                raise located(error, handle, name) from error
 
     def write(self, data: memoryview, offset: int) -> None:
         if self._extents is None:
@@ -177,11 +190,14 @@ class LargeFile:
                 return False
         block, row = self._block, self._row
         handle, name = folders.place(block.parent[row], block.names[row], block.base + row)
-        if self._in_place:
-            self._metadata.apply(self._fd, block, row, os.fstat(self._fd))
-        else:
-            self._metadata.created(self._fd, block, row)
-            self._files.settle(handle, name, self._temporary)
+        try:
+            if self._in_place:
+                self._metadata.apply(self._fd, block, row, os.fstat(self._fd))
+            else:
+                self._metadata.created(self._fd, block, row)
+                self._files.settle(handle, name, self._temporary)
+        except OSError as error:
+            raise located(error, handle, name) from error
         self._kept.note(block.base + row, self._fd)
         self.close()
         return True

@@ -11,7 +11,7 @@ from torpor.format.entries import EntryBlock
 from torpor.format.version import NONE
 from torpor.wake import trees
 from torpor.wake.files import TEMPORARY, Kept, copy_file, folder_in_the_way, temporary_name
-from torpor.wake.folders import Anchors, Folders
+from torpor.wake.folders import Anchors, Folders, located
 from torpor.wake.metadata import Metadata
 from torpor.wake.removal import Mount, Remover, mount_of, open_up, unsaved
 from torpor.wake.survey import Survey
@@ -41,14 +41,9 @@ class Finisher:
                     continue
                 handle = handles.fd(parent)
                 try:
-                    os.mkdir(name, 0o700, dir_fd=handle)
-                except FileExistsError:
-                    status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        open_up(handle, name, status)
-                        continue
-                    os.unlink(name, dir_fd=handle)
-                    os.mkdir(name, 0o700, dir_fd=handle)
+                    _make_folder(handle, name)
+                except OSError as error:
+                    raise located(error, handle, name) from error
         finally:
             handles.close()
 
@@ -62,10 +57,13 @@ class Finisher:
                 if not isinstance(target, bytes):
                     raise Malformed("A symbolic link has no target.")
                 try:
-                    os.symlink(target, name, dir_fd=handle)
-                except FileExistsError:
-                    self._replace_link(handle, name, target)
-                self._metadata.link(handle, name, block, row)
+                    try:
+                        os.symlink(target, name, dir_fd=handle)
+                    except FileExistsError:
+                        self._replace_link(handle, name, target)
+                    self._metadata.link(handle, name, block, row)
+                except OSError as error:
+                    raise located(error, handle, name) from error
         finally:
             handles.close()
 
@@ -79,7 +77,7 @@ class Finisher:
             self._remover.clear(handle, name)
         temporary = temporary_name()
         os.symlink(target, temporary, dir_fd=handle)
-        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+        _move(handle, temporary, name)
 
     def hardlinks(self) -> None:
         """Link names to files that were written. Changing a file's link count changes its ctime, so its stat is taken again."""
@@ -90,7 +88,10 @@ class Finisher:
                 handle, name = handles.place(block.parent[row], block.names[row], number)
                 there, at = self._survey.index.at(first)
                 source, old = sources.place(there.parent[at], there.names[at], first)
-                self._link((source, old), (handle, name), (there, at))
+                try:
+                    self._link((source, old), (handle, name), (there, at))
+                except OSError as error:
+                    raise located(error, handle, name) from error
                 self._kept.seen(first, os.stat(old, dir_fd=source, follow_symlinks=False))
         finally:
             handles.close()
@@ -113,7 +114,7 @@ class Finisher:
             self._remover.clear(handle, name)
         temporary = temporary_name()
         self._join(first, (handle, temporary), entry)
-        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+        _move(handle, temporary, name)
 
     def _join(self, first: tuple[int, bytes], new: tuple[int, bytes], entry: tuple[EntryBlock, int]) -> None:
         """Link; where roots lie on file systems of their own, or there are no links, copy, and say so."""
@@ -211,7 +212,11 @@ class Finisher:
         try:
             for number in self._survey.roots.keys() & self._survey.folders.keys():
                 block, row = self._survey.index.at(number)
-                os.utime(handles.fd(number), ns=(block.mtime[row], block.mtime[row]))
+                fd = handles.fd(number)
+                try:
+                    os.utime(fd, ns=(block.mtime[row], block.mtime[row]))
+                except OSError as error:
+                    raise located(error, fd, b"") from error
         finally:
             handles.close()
 
@@ -225,9 +230,33 @@ class Finisher:
                     continue
                 block, row = self._survey.index.at(number)
                 fd = handles.fd(number)
-                self._metadata.apply(fd, block, row, os.fstat(fd))
+                try:
+                    self._metadata.apply(fd, block, row, os.fstat(fd))
+                except OSError as error:
+                    raise located(error, fd, b"") from error
         finally:
             handles.close()
+
+
+def _move(handle: int, temporary: bytes, name: bytes) -> None:
+    """Put what was made over what stands there; if that is not to be moved, leave nothing beside it."""
+    try:
+        os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+    except OSError:
+        os.unlink(temporary, dir_fd=handle)
+        raise
+
+
+def _make_folder(handle: int, name: bytes) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=handle)
+    except FileExistsError:
+        status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            open_up(handle, name, status)
+            return
+        os.unlink(name, dir_fd=handle)
+        os.mkdir(name, 0o700, dir_fd=handle)
 
 
 def _listing(handle: int) -> list[tuple[bytes, bool]]:

@@ -23,14 +23,17 @@ def path_of(handle: int, name: bytes) -> bytes:
     if handle < 0:
         return name
     try:
-        return os.path.join(os.readlink(b"/proc/self/fd/%d" % handle), name)
+        folder = os.readlink(b"/proc/self/fd/%d" % handle)
     except OSError:
         return name
+    return os.path.join(folder, name) if name else folder
 
 
 def located(error: OSError, handle: int, name: bytes) -> OSError:
     """The error as one of this place: those of descriptors name none, and those of names leave out the folder."""
-    return OSError(error.errno, error.strerror or str(error), path_of(handle, name))
+    known = error.filename
+    path = known if isinstance(known, str | bytes) and os.path.isabs(known) else path_of(handle, name)
+    return OSError(error.errno, error.strerror or str(error), path)
 
 
 class Anchors:
@@ -43,6 +46,7 @@ class Anchors:
     def __init__(self, handles: dict[int, int], names: dict[int, bytes]) -> None:
         self._handles = handles
         self._names = names
+        self.marked: set[int] = set()  # roots whose restore began with this job
 
     def open(self, root: int) -> int:
         """A handle of one's own. Raises `FileNotFoundError` for a root that is not there."""

@@ -122,6 +122,10 @@ def refused(error: OSError, what: str, safe: str) -> TorporError:
         return NoSpace(text, safe=safe, remedy="Make room and run the command again: it goes on from there.")
     if error.errno in _FORBIDDEN:
         return UsageError(text, safe=safe, remedy="Give this user the right to do that, or run the command as another.")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return HostFailed(
+            text, safe=safe, remedy="Let it open more files (`ulimit -n`), then run the command again: it goes on from there."
+        )
     return HostFailed(text, safe=safe, remedy="Look at the disk, then run the command again: it goes on from there.")
 
 
