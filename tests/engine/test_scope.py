@@ -263,6 +263,39 @@ if os.geteuid() == 0:
             lab.restore(tmp_path / "small/out")
             same(root, tmp_path / "small/out")
 
+    @pytest.mark.parametrize("mode", ["new", "merge"])
+    def test_no_room_leaves_no_mark(lab: Lab, root: Path, tmp_path: Path, mode: str) -> None:
+        """A restore that was refused is not an unfinished one: another snapshot may go there."""
+        write(root / "file", noise(3 * MIB))
+        big = lab.take(root)
+        write(root / "file", "small")
+        small = lab.take(root)
+        (tmp_path / "small").mkdir()
+        with mounted(tmp_path / "small", "size=1m"):
+            if mode == "merge":
+                write(tmp_path / "small/out/mine", "x")
+            with pytest.raises(NoSpace, match="No file was written"):
+                lab.restore(tmp_path / "small/out", big.snapshot.id, mode=mode)
+            assert tree(tmp_path / "small") == (["out", "out/mine"] if mode == "merge" else [])
+            lab.restore(tmp_path / "small/out", small.snapshot.id, mode=mode)
+
+
+@pytest.mark.parametrize("count", [1500, 3000])
+def test_a_target_of_many_components(lab: Lab, root: Path, tmp_path: Path, count: int) -> None:
+    write(root / "file", "x")
+    lab.take(root)
+    deep = os.fsencode(tmp_path) + b"/d" * count
+    try:
+        if count == 3000:
+            with pytest.raises(UsageError, match="more than the system takes"):
+                lab.restore(deep)
+            assert not (tmp_path / "d").exists()
+        else:
+            lab.restore(deep)
+            assert os.listdir(deep) == [b"file"]
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # shutil's own may not go so deep
+
 
 def test_each_root_needs_room_where_it_goes(lab: Lab, root: Path, tmp_path: Path) -> None:
     """A large root on a large disk, a small one on a small disk."""

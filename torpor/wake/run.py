@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from blake3 import blake3
 
-from torpor.errors import Interrupted, TorporError
+from torpor.errors import Interrupted, NoSpace, TorporError
 from torpor.events import Listener, Progress
 from torpor.format.version import CLASS_LARGE
 from torpor.gpu import detect
@@ -30,7 +30,7 @@ from torpor.wake.locate import fetch_index
 from torpor.wake.metadata import Metadata
 from torpor.wake.removal import Remover, own_folders
 from torpor.wake.survey import Survey
-from torpor.wake.targets import anchor, check_space, unmark
+from torpor.wake.targets import anchor, check_space, is_empty, unmark
 from torpor.wake.worker import Worker
 from torpor.workspace import system
 from torpor.workspace.crew import Crew, Stop
@@ -161,6 +161,8 @@ class _Restore:
             if record is not None:
                 record.close()
         files = [number for number, root in enumerate(self._index.meta.roots) if root.kind == "file"]
+        if is_empty(self._job):
+            self._check_space(self._survey.data_bytes)  # before anything is made that a later restore would take for one in use
         self._anchors, existing = anchor(self._job, files)
         try:
             return self._restore(existing)
@@ -208,7 +210,12 @@ class _Restore:
                 progress.end("compare")
             else:
                 wants = want_everything(survey)
-            self._check_space(wants.room)
+            try:
+                self._check_space(wants.room)
+            except NoSpace:
+                for root in self._anchors.marked:
+                    self._unmark(root)
+                raise
             if job.dry_run:
                 crew.call_off()
                 downloads.call_off()

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import pairwise
 
 from torpor.errors import NoSpace, TargetNotEmpty, UsageError
@@ -15,6 +16,7 @@ from torpor.wake.folders import Anchors
 from torpor.workspace.excludes import MARK
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PATH_MAX = 4096
 _PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -51,7 +53,10 @@ def anchor(job: RestoreJob, files: Iterable[int]) -> tuple[Anchors, bool]:
                     handles[target.root] = os.open(folder, _FOLDER)
             elif _make(job, path):
                 handles[target.root] = os.open(path, _FOLDER)
+                unmarked = not job.dry_run and _unfinished(handles[target.root]) is None
                 existing |= _prepare(job, path, handles[target.root])
+                if unmarked:
+                    anchors.marked.add(target.root)
     except BaseException:
         anchors.close()
         raise
@@ -69,8 +74,26 @@ def _make(job: RestoreJob, path: bytes) -> bool:
             )
         if job.dry_run:
             return False
-        os.makedirs(path, mode=0o700)
+        _make_all(path)
     return True
+
+
+def _make_all(path: bytes) -> None:
+    """Make a folder and those above it, however many. Raises `UsageError` for a path that is too long for the system."""
+    if len(path) >= _PATH_MAX:
+        raise UsageError(
+            f"The path {show_path(path[:60])}… has {len(path):,} bytes, more than the system takes.",
+            safe="Nothing was written.",
+            remedy="Name a folder whose path is shorter.",
+        )
+    missing: list[bytes] = []
+    above = path
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    for folder in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700 if folder == path else 0o777)
 
 
 def _is_temporary(handle: int, name: str) -> bool:
@@ -106,7 +129,7 @@ def _prepare(job: RestoreJob, path: bytes, handle: int) -> bool:
 def _prepare_file(job: RestoreJob, path: bytes) -> bool:
     folder = os.path.dirname(path) or b"."
     if not os.path.isdir(folder) and not job.dry_run:
-        os.makedirs(folder, mode=0o700)
+        _make_all(folder)
     if os.path.lexists(path):
         if job.mode == "new":
             raise TargetNotEmpty(f"{show_path(path)} is there already.", safe="Nothing was written.", remedy="Use --merge or --replace.")
@@ -141,6 +164,20 @@ def unmark(handle: int) -> None:
         return  # the snapshot holds something of that name, which took its place
 
 
+def is_empty(job: RestoreJob) -> bool:
+    """Whether no target holds anything yet, so that all of the snapshot must find room."""
+    for target in job.targets:
+        try:
+            if not stat.S_ISDIR(os.stat(target.path).st_mode) or os.listdir(target.path):
+                return False
+        except FileNotFoundError:
+            if os.path.lexists(target.path):
+                return False
+        except OSError:  # said by what opens it
+            return False
+    return True
+
+
 def check_space(needs: Iterable[tuple[bytes, int]]) -> None:
     """Raise `NoSpace` before anything is written if the files can't fit. `needs`: path and bytes of each root's place."""
     by_disk: dict[int, tuple[bytes, int]] = {}
@@ -156,6 +193,6 @@ def check_space(needs: Iterable[tuple[bytes, int]]) -> None:
         if needed > free:
             raise NoSpace(
                 f"The restore needs {needed / 1e9:.2f} GB and {show_path(path)} has {free / 1e9:.2f} GB free.",
-                safe="Nothing was written.",
+                safe="No file was written.",
                 remedy="Free space, or restore to another disk.",
             )
