@@ -48,6 +48,12 @@ def test_confirmed_and_closed_nothing_is_in_the_way(cli: Cli) -> None:
     assert "no repository" in line
     cli.ok("snapshot", "local:box")
     assert cli.json("hibernate", "local:box", "--dry-run")["in_the_way"] == []
+    (path,) = (cli.storage / "keys").iterdir()
+    right = path.read_bytes()
+    path.write_text("{}")
+    (line,) = cli.json("hibernate", "local:box", "--dry-run")["in_the_way"]
+    assert "would not bring the keys back" in line
+    path.write_bytes(right)
     assert "would_destroy" not in cli.json("hibernate", "local:box", "--dry-run", "--keep")
 
 

@@ -52,9 +52,9 @@ def test_a_blank_place_is_no_default(name: str) -> None:
 )
 def test_a_secret_in_a_url_is_refused_and_not_repeated(url: str, said: str) -> None:
     assert shown(url) == said
-    for load_it in (lambda: load({"TORPOR_STORAGE": url}), lambda: load({"TORPOR_COPIES": f"/a,{url}"}), lambda: load({}, url)):
+    for env, storage in (({"TORPOR_STORAGE": url}, None), ({"TORPOR_COPIES": f"/a,{url}"}, None), ({}, url)):
         with pytest.raises(UsageError, match="may be a secret") as caught:
-            load_it()
+            load(env, storage)
         assert SECRET not in str(caught.value)
 
 

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy: bool = False, wipe: bool = False) -> int:
     """Walk and count; no repository is made. `destroy`: the machine would go afterwards;
     `wipe`: where torpor can't end it, its workspace would."""
+    from torpor.control import recoverable
     from torpor.jobs import PreviewJob, PreviewResult
 
     confirmed = session.settings.recovery_confirmed
     try:
         found = session.repository()
         repository, confirmed = found.id, found.recovery_confirmed or not found.encrypted
-        none_yet = False
+        none_yet, why = False, recoverable.trouble(found) if destroy and found.keys is not None else ""
     except NotFound:
-        repository, none_yet = "", True
+        repository, none_yet, why = "", True, ""
     with session.listener() as listen:
         result = place.host.run(PreviewJob(repository=repository, scope=scope, state=place.state, rescan=rescan), listen)
     if not isinstance(result, PreviewResult):
@@ -49,6 +50,8 @@ def preview(session: Session, place: Place, scope: Scope, rescan: bool, destroy:
             in_the_way.append(error.what.rstrip("."))
     if destroy and none_yet:
         in_the_way.insert(0, "there is no repository: torpor snapshot makes one, unless another storage was meant")
+    if why:
+        in_the_way.insert(0, f"the recovery key would not bring the keys back: {why}: torpor keys confirm")
     whole = place.traits is None or place.traits.ends == "machine"
     if destroy:
         end = f"destroy {place.address}" if whole else "delete its workspace" if wipe else "leave the machine as it is"
