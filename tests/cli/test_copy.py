@@ -52,6 +52,16 @@ def test_copy_and_restore_from_it(cli: Cli, taken: str, workspace: Path, tmp_pat
     assert alone.json("verify", "latest", "--full")["hurt"] == []
 
 
+def test_a_copy_that_would_be_none(cli: Cli, taken: str, tmp_path: Path) -> None:
+    """The same folder by another name, one inside the store, one round it."""
+    (tmp_path / "link").symlink_to(cli.storage)
+    assert "is where the snapshot is" in cli.fails(2, "copy", taken, "--to", tmp_path / "link")["what"]
+    for place in (cli.storage / "packs", cli.storage / "copy", tmp_path / "link" / "copy", cli.storage.parent):
+        assert "lies in" in cli.fails(2, "copy", taken, "--to", place)["what"]
+    assert cli.json("show", taken)["copies"] == []
+    assert not (cli.storage / "copy").exists()
+
+
 def test_everywhere_by_the_environment(cli: Cli, taken: str, tmp_path: Path) -> None:
     cli.fails(2, "copy", "--all")
     cli.extra["TORPOR_COPIES"] = f"{tmp_path / 'one'},{(tmp_path / 'two').as_uri()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,9 +13,13 @@ from torpor.format import envelope, manifest, names
 from torpor.format.manifest import Config
 from torpor.storage.base import Exists
 from torpor.storage.table import open_store
+from torpor.storage.urls import folder_of
 
 if TYPE_CHECKING:
     from torpor.storage.base import Store
+
+
+_OBJECTS = (names.SNAPSHOTS, names.RECEIPTS, names.CLAIMS, names.MARKS, names.REMOVED, names.COPIES, names.PACKS, names.KEYS)
 
 
 class Destination(msgspec.Struct):
@@ -45,8 +50,15 @@ def open_destination(source: Repository, url: str) -> Destination:
     Raises `UsageError` for the same store and for one that holds another repository, `Damaged` for one that lost its configuration.
     """
     store = open_store(url, source.settings.access)
-    if store.url == source.store.url:
+    if store.url == source.store.url or _is_one_folder(store.url, source.store.url):
         raise UsageError(f"{store.url} is where the snapshot is.", safe="Nothing was changed.", remedy="Name another store with --to.")
+    for inner, outer in ((store.url, source.store.url), (source.store.url, store.url)):
+        if _is_inside(inner, outer):
+            raise UsageError(
+                f"{inner} lies in {outer}: a prune there would take the objects of the one for rubbish of the other.",
+                safe="Nothing was changed.",
+                remedy="Name a store that lies apart with --to.",
+            )
     ours = source.store.get(names.CONFIG)
     theirs = config_bytes(store)
     if theirs is None:
@@ -57,6 +69,21 @@ def open_destination(source: Repository, url: str) -> Destination:
     settings = msgspec.structs.replace(source.settings, storage=store.url)
     shown, _ = trusted(config or theirs or ours, store, source.home, source.settings)
     return Destination(Repository(store, shown, source.home, settings, source.keys, source.clock), config)
+
+
+def _is_one_folder(url: str, other: str) -> bool:
+    """Whether two folders are one, by a link or a mount: what is called a copy would be none."""
+    paths = folder_of(url), folder_of(other)
+    return all(map(os.path.isdir, paths)) and os.path.samefile(*paths)
+
+
+def _is_inside(url: str, other: str) -> bool:
+    """Of folders, whether one holds the other; elsewhere, whether one lies among the other's objects."""
+    inner, outer = folder_of(url), folder_of(other)
+    if inner and outer:
+        return os.path.realpath(inner).startswith(os.path.realpath(outer).rstrip("/") + "/")
+    rest = url.removeprefix(other.rstrip("/") + "/")
+    return rest != url and f"{rest.partition('/')[0]}/" in _OBJECTS
 
 
 def _check_same(source: Repository, store: Store, data: bytes) -> None:
