@@ -15,12 +15,18 @@ def command() -> None:
     Python takes an interpreter down module by module, 30 ms of a command that is done. A process that holds nothing beyond itself
     ends at once instead: what it wrote is flushed, and no thread is left that anybody waits for.
     """
-    code = main()
+    from torpor.cli import streams
+
+    streams.settle()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before the handler of signals was there
+        code = 130
+        print("torpor: The command was stopped.", file=sys.stderr)
     if not any(name in sys.modules for name in _HOLDERS) and not _threads():
         try:
             for stream in (sys.stdout, sys.stderr):
-                if stream is not None:  # closed before the start
-                    stream.flush()
+                stream.flush()
             os._exit(code)
         except (OSError, ValueError):  # what was said is lost; Python, which tries once more, says so and fails
             pass

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from torpor.cli import commands, stop
 from torpor.cli.parse import Call, parse
-from torpor.errors import Interrupted, TorporError
+from torpor.cli.streams import give_up_output, output
+from torpor.errors import Interrupted, TorporError, UsageError
 
 if TYPE_CHECKING:
     from torpor.cli.parameters import Value
@@ -69,7 +70,8 @@ class Session:
 
     def say(self, text: str) -> None:
         """A line of the result, for people."""
-        print(text, file=sys.stderr if self.json else sys.stdout)
+        with output():
+            print(text, file=sys.stderr if self.json else sys.stdout)
 
     def note(self, text: str) -> None:
         """Something on the way; `-q` drops it."""
@@ -89,7 +91,8 @@ class Session:
         if self.json:
             self._answered = True
             sys.stderr.flush()
-            print(json.dumps(result))
+            with output():
+                print(json.dumps(result))
 
     def answer_with(self, name: str, items: Iterable[Mapping[str, object]], rest: Callable[[], Mapping[str, object]]) -> None:
         """As `answer`, of an object with a long list under `name`, which is never held in memory; `rest` is asked for afterwards."""
@@ -155,13 +158,14 @@ def run(call: Call) -> int:
     try:
         return _guard(session, lambda: _run(session, call))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what is left
+        give_up_output()  # nobody reads what is left
         return EXIT_PIPE
 
 
 def _run(session: Session, call: Call) -> int:
     code: int = commands.load(call.command).run(session, **call.values)
-    sys.stdout.flush()
+    with output():
+        sys.stdout.flush()
     return code
 
 
@@ -176,14 +180,35 @@ def _guard(session: Session, command: Callable[[], int]) -> int:
         raise
     except KeyboardInterrupt:
         return session.fail(Interrupted("The command was stopped."))
-    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told to people
-        if session.verbose:
-            _traceback()
-        defect = TorporError(
-            f"Unforeseen: {type(error).__name__}: {error}",
-            remedy="" if session.verbose else "This is a defect of torpor. Run it again with -v to see where.",
+    except MemoryError:
+        return session.fail(
+            TorporError(
+                "The system gives this process no more memory.",
+                safe="What was stored and committed before is untouched.",
+                remedy="Raise its limit (ulimit -v, a container's memory), or let it use less: --memory 128M.",
+            )
         )
-        return session.fail(defect)
+    except FileNotFoundError as error:
+        if error.filename is None and not _has_folder():
+            return session.fail(UsageError("The current folder is gone.", safe="Nothing was done.", remedy="Change to one that is there."))
+        return _unforeseen(session, error)
+    except Exception as error:  # noqa: BLE001 - the last place where a defect can be told to people
+        return _unforeseen(session, error)
+
+
+def _unforeseen(session: Session, error: Exception) -> int:
+    if session.verbose:
+        _traceback()
+    remedy = "" if session.verbose else "This is a defect of torpor. Run it again with -v to see where."
+    return session.fail(TorporError(f"Unforeseen: {type(error).__name__}: {error}", remedy=remedy))
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _traceback() -> None:
