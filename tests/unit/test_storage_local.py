@@ -312,3 +312,23 @@ def test_no_descriptor_is_left_open(store: LocalStore) -> None:
         store.sync()
         store.clean()
     assert count() == before
+
+
+@pytest.mark.parametrize("deep", ["", "/a/b"])
+def test_a_folder_that_can_not_be_made_though_the_one_above_is_there(deep: str) -> None:
+    """In /proc a new folder is refused as if the one above were missing."""
+    with pytest.raises(errors.StorageUnavailable, match="/proc/no-such-store"):
+        LocalStore(f"/proc/no-such-store{deep}").put("format", b"1")
+
+
+def test_a_umask_that_shuts_the_owner_out(root: Path) -> None:
+    """Or else nobody but root could write to that folder, or read that object, ever again."""
+    before = os.umask(0o777)
+    try:
+        LocalStore(str(root / "deep")).put(FOLDER + "1", b"data")
+    finally:
+        os.umask(before)
+    made = [root, *root.rglob("*")]
+    assert len(made) == 5  # three folders, the two above an object, and it
+    for path in made:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path

@@ -87,21 +87,34 @@ def sync_folder(fd: int) -> None:
 def make_folders(path: str) -> None:
     """Create the folder and what is missing above it, for this user alone, durably."""
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
+        _make(path)
     except FileNotFoundError:
         above = os.path.dirname(path)
         if above == path:
             raise
         make_folders(above)
-        make_folders(path)
-        return
-    above_fd = os.open(os.path.dirname(path), FOLDER)
+        _make(path)  # once more only: some file systems, such as /proc, say for ever that it is the folder above that is missing
+
+
+def _make(path: str) -> None:
+    """Create one folder, durably; one that is there already is fine."""
     try:
-        sync_folder(above_fd)
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    _let_in(path, None)
+    above = os.open(os.path.dirname(path), FOLDER)
+    try:
+        sync_folder(above)
     finally:
-        os.close(above_fd)
+        os.close(above)
+
+
+def _let_in(path: str, above: int | None) -> None:
+    """A umask may have kept a new folder's owner out of it, and with that every later writer to the store."""
+    mode = stat.S_IMODE(os.stat(path, dir_fd=above, follow_symlinks=False).st_mode)
+    if mode & 0o700 != 0o700:
+        os.chmod(path, mode | 0o700, dir_fd=above)
 
 
 def open_folder(above: int, name: str, *, create: bool) -> int:
@@ -113,6 +126,7 @@ def open_folder(above: int, name: str, *, create: bool) -> int:
             raise
     try:
         os.mkdir(name, 0o700, dir_fd=above)
+        _let_in(name, above)
         sync_folder(above)
     except FileExistsError:
         pass  # another writer made it first
@@ -134,6 +148,11 @@ def publish_of(folder: int, name: str, fill: Callable[[int], None], *, replace: 
             if durable:
                 os.fsync(fd)
             done = os.fstat(fd)
+            if done.st_mode & 0o600 != 0o600:  # a umask that shuts out the owner: nobody could read the object
+                os.fchmod(fd, stat.S_IMODE(done.st_mode) | 0o600)
+                if durable:
+                    os.fsync(fd)
+                done = os.fstat(fd)
         finally:
             os.close(fd)
         if replace:
