@@ -371,3 +371,11 @@ def show_text(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def place_of(error: OSError) -> str:
+    """` at PATH`, for people, where the system says what it refused; else nothing."""
+    path = error.filename
+    if isinstance(path, str):
+        path = path.encode("utf-8", "surrogateescape")
+    return f" at {show_path(path)}" if isinstance(path, bytes) else ""

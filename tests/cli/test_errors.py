@@ -71,6 +71,15 @@ def test_missing_sources_and_machines(cli: Cli, tmp_path: Path) -> None:
     assert "is missing" in cli.fails(19, "snapshot", "local:box")["what"]
 
 
+def test_what_the_system_refuses_is_named(cli: Cli, workspace: Path) -> None:
+    """A file where torpor keeps a folder of its own."""
+    (cli.home / "host").mkdir(parents=True)
+    (cli.home / "host" / "records").touch()
+    error = cli.fails(23, "snapshot", workspace)
+    assert f"at {cli.home}/host/records" in error["what"]
+    assert "Not a directory" in error["what"]
+
+
 def test_without_keys(cli: Cli, workspace: Path, tmp_path: Path) -> None:
     cli.json("snapshot", workspace)
     stranger = Cli(tmp_path / "stranger", cli.storage)

@@ -23,6 +23,7 @@ import msgspec
 
 from torpor import __version__
 from torpor.errors import HostFailed, TorporError, UsageError
+from torpor.jobs import place_of
 from torpor.remote.jobfolder import Draft, JobFolder, folder_of, tidy
 from torpor.remote.protocol import LINE_MAX, PROTOCOL, Line
 from torpor.remote.relay import relay
@@ -167,7 +168,8 @@ def main(words: list[str] | None = None) -> int:
         say(Line(failure=error.as_dict()))
         return error.exit_code
     except OSError as error:
-        say(Line(failure=HostFailed(f"The host refused a step: {error.strerror}.", safe="Nothing was destroyed.").as_dict()))
+        what = f"The host refused a step{place_of(error)}: {error.strerror or error}."
+        say(Line(failure=HostFailed(what, safe="Nothing was destroyed.").as_dict()))
         return HostFailed.exit_code
     return 0
 

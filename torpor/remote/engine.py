@@ -6,7 +6,7 @@ import errno
 
 from torpor.errors import HostFailed, NoSpace, TorporError
 from torpor.events import Listener
-from torpor.jobs import CheckJob, Granter, Job, PreviewJob, ProbeJob, RestoreJob, Result, SnapshotJob
+from torpor.jobs import CheckJob, Granter, Job, PreviewJob, ProbeJob, RestoreJob, Result, SnapshotJob, place_of
 
 
 def run(job: Job, listen: Listener, ask: Granter | None = None) -> Result:
@@ -19,9 +19,10 @@ def run(job: Job, listen: Listener, ask: Granter | None = None) -> Result:
 
 def _refused(error: OSError) -> TorporError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace("The disk is full.", safe="The snapshots in the store are untouched.", remedy="Free space, then run it again.")
+        full = f"The disk is full{place_of(error)}."
+        return NoSpace(full, safe="The snapshots in the store are untouched.", remedy="Free space, then run it again.")
     return HostFailed(
-        f"The system refused a step of the job: {error.strerror or error}.",
+        f"The system refused a step of the job{place_of(error)}: {error.strerror or error}.",
         safe="The snapshots in the store are untouched; nothing was destroyed.",
         remedy="See to the cause, then run the command again: it goes on from there.",
     )

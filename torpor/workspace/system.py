@@ -9,7 +9,7 @@ import re
 import resource
 
 from torpor.errors import HostFailed, NoSpace, TorporError, UsageError
-from torpor.jobs import show_path
+from torpor.jobs import place_of
 
 
 def cores() -> int:
@@ -116,8 +116,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def refused(error: OSError, what: str, safe: str) -> TorporError:
     """What the system refused, as torpor's own error. `what` ("The restore") was stopped by it; `safe`: what is safe."""
-    where = f" at {show_path(os.fsencode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
-    text = f"{what} was stopped by the system{where}: {error.strerror or error}."
+    text = f"{what} was stopped by the system{place_of(error)}: {error.strerror or error}."
     if error.errno in _FULL:
         return NoSpace(text, safe=safe, remedy="Make room and run the command again: it goes on from there.")
     if error.errno in _FORBIDDEN:
