@@ -67,3 +67,9 @@ def test_too_little_memory(cli: Cli, work: Path) -> None:
     error = cli.fails(1, "snapshot", work, command=patched(fault))
     assert "--memory" in error["remedy"]
     cli.ok("snapshot", work)
+
+
+@pytest.mark.parametrize("words", ["--name", "--label k=", "--exclude"])
+def test_words_that_are_no_utf8(cli: Cli, work: Path, words: str) -> None:
+    done = shell(cli, f'torpor snapshot "$1" --json {words}{"" if words.endswith("=") else " "}"$(printf \'\\377\')"', work)
+    assert json.loads(done.stdout)["exit_code"] == done.returncode == 2, done.stderr

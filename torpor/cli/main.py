@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal itself, without the enums that cost a millisecond
 import os
 import sys
 
@@ -15,14 +16,12 @@ def command() -> None:
     Python takes an interpreter down module by module, 30 ms of a command that is done. A process that holds nothing beyond itself
     ends at once instead: what it wrote is flushed, and no thread is left that anybody waits for.
     """
+    # Until the handlers of signals are there, Ctrl-C ends the process as it ends any: an exception in the midst of an import helps nobody.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from torpor.cli import streams
 
     streams.settle()
-    try:
-        code = main()
-    except KeyboardInterrupt:  # before the handler of signals was there
-        code = 130
-        print("torpor: The command was stopped.", file=sys.stderr)
+    code = main()
     if not any(name in sys.modules for name in _HOLDERS) and not _threads():
         try:
             for stream in (sys.stdout, sys.stderr):

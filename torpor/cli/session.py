@@ -180,7 +180,17 @@ def _guard(session: Session, command: Callable[[], int]) -> int:
         raise
     except KeyboardInterrupt:
         return session.fail(Interrupted("The command was stopped."))
-    except MemoryError:
+    except UnicodeEncodeError:
+        return session.fail(
+            UsageError(
+                "A name, a label or a pattern that was given is no UTF-8.",
+                safe="Nothing was changed.",
+                remedy="Write it in UTF-8; files of other names are matched by ? and *.",
+            )
+        )
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "new thread" not in str(error):
+            return _unforeseen(session, error)
         return session.fail(
             TorporError(
                 "The system gives this process no more memory.",
