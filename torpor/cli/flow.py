@@ -65,13 +65,15 @@ def run(session: Session, module: str, arguments: Sequence[str], parameters: Map
     try:
         with session.listener() as listen:
             _send(process.stdin, parameters)
+            lines = _Lines(process.stdout, session, listen, outcomes)
+            lines.start()
             try:
-                _listen(process.stdout, session, listen, outcomes)
+                lines.end()
             except Interrupted as error:
                 if not outcomes:
                     session.note("Stopping; the flow ends what it has in hand.")
                     process.send_signal(signal.SIGTERM)
-                _listen(process.stdout, session, listen, outcomes)
+                lines.end()
                 outcomes = outcomes or [{"failure": error.as_dict()}]
     except Interrupted:
         _kill(process)
@@ -123,6 +125,30 @@ def _listen(stream: IO[bytes], session: Session, listen: Listener, outcomes: lis
             _stage(session, line["stage"])
         elif "result" in line or "failure" in line:
             outcomes.append(line)
+
+
+class _Lines(threading.Thread):
+    """Listens beside the main thread, where a signal could take away a line that was read and not yet noted."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(name="lines", daemon=True)
+        self._given = given
+        self._failed: BaseException | None = None
+        self._over = threading.Event()  # a `join` that a signal broke off does not wait again
+
+    def run(self) -> None:
+        try:
+            _listen(*self._given)
+        except BaseException as error:  # noqa: BLE001 - raised by `end`
+            self._failed = error
+        finally:
+            self._over.set()
+
+    def end(self) -> None:
+        """Wait for the last line."""
+        self._over.wait()
+        if self._failed is not None:
+            raise self._failed
 
 
 def _stage(session: Session, stage: Mapping[str, str]) -> None:
