@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from torpor.clock import SYSTEM, Clock, FakeClock
 from torpor.control import catalogue, prune, receipts, repository, restores, snapshots
 from torpor.control.receipts import Depth, Verified
@@ -17,6 +19,7 @@ from torpor.control.snapshots import Taken
 from torpor.events import Listener, ignore
 from torpor.format import recovery
 from torpor.jobs import RestoreResult, Scope
+from torpor.native import kernels
 from torpor.remote.host import Host, InProcess
 from torpor.settings import load
 from torpor.storage.base import Store
@@ -130,3 +133,12 @@ def let_age(*paths: Path, seconds: float = 2.05) -> None:
     while (left := newest + seconds - time.time()) > 0:
         assert left <= seconds, "a clock went back"
         select.select([], [], [], left)
+
+
+def either_way(way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab whose engine uses the compiled kernels, which must be there, or (`by hand`) does without."""
+    if way == "by hand":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    else:
+        assert kernels.library() is not None
+    return Lab(folder)

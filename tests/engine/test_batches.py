@@ -11,20 +11,15 @@ from blake3 import blake3
 
 import torpor.wake.batch
 import torpor.wake.fetcher
-from tests.engine.lab import Lab, same, write
+from tests.engine.lab import Lab, either_way, same, write
 from torpor.errors import Damaged
 from torpor.format import contents
 from torpor.format.entries import Bundled, EntryBlock, decode, decoded
-from torpor.native import kernels
 
 
 @pytest.fixture(params=["compiled", "by hand"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    if request.param == "by hand":
-        monkeypatch.setattr(kernels, "library", lambda: None)
-    else:
-        assert kernels.library() is not None
-    return Lab(tmp_path / "lab")
+    return either_way(request.param, tmp_path / "lab", monkeypatch)
 
 
 def test_many_in_one_folder(lab: Lab, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.lab import Lab, let_age, same, write
-from torpor.native import kernels
+from tests.engine.lab import Lab, either_way, let_age, same, write
 from torpor.workspace.scan import FIRST_TIME, LAST_TIME, status_of
 
 FAR = 10_413_792_000  # the year 2300, in seconds
@@ -16,11 +15,7 @@ FAR = 10_413_792_000  # the year 2300, in seconds
 
 @pytest.fixture(params=["compiled", "by hand"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    if request.param == "by hand":
-        monkeypatch.setattr(kernels, "library", lambda: None)
-    else:
-        assert kernels.library() is not None
-    return Lab(tmp_path / "lab")
+    return either_way(request.param, tmp_path / "lab", monkeypatch)
 
 
 def test_a_far_future(lab: Lab, tmp_path: Path) -> None:
